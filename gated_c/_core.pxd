@@ -1,0 +1,84 @@
+# Declarations only: gated_c.h, line for line.
+from libc.stddef cimport ptrdiff_t, size_t
+from libc.stdint cimport int64_t
+
+
+cdef extern from "gated_c.h" nogil:
+    ctypedef enum gated_status:
+        GATED_OK
+        GATED_NO_MEMORY
+        GATED_BAD_SIZE
+        GATED_BAD_LENGTH
+        GATED_NOT_STREAMABLE
+        GATED_UNKNOWN_ISA
+        GATED_UNUSABLE_ISA
+
+    const char *gated_status_string(gated_status status)
+
+    ctypedef enum gated_cell:
+        GATED_LSTM
+        GATED_GRU
+        GATED_RNN_TANH
+        GATED_RNN_RELU
+
+    ctypedef struct gated_weights:
+        const float *weight_ih
+        const float *weight_hh
+        const float *bias_ih
+        const float *bias_hh
+        const float *weight_hr
+
+    ctypedef struct gated_layer:
+        gated_cell cell
+        int input_size
+        int hidden_size
+        int proj_size
+        int num_directions
+        gated_weights weights[2]
+
+    ctypedef struct gated_model:
+        pass
+
+    ctypedef struct gated_stream:
+        pass
+
+    gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model)
+    void gated_model_free(gated_model *model)
+    size_t gated_model_bytes(const gated_model *model)
+    size_t gated_state_size(const gated_model *model, int64_t batch)
+
+    ctypedef struct gated_sequence:
+        int64_t seq_len
+        int64_t batch
+        const float *x
+        ptrdiff_t x_time
+        ptrdiff_t x_row
+        float *y
+        ptrdiff_t y_time
+        ptrdiff_t y_row
+        float *state
+        const int64_t *lengths
+        const unsigned char *mask
+        ptrdiff_t mask_time
+        ptrdiff_t mask_row
+        const int64_t *batch_sizes
+
+    gated_status gated_run(const gated_model *model, const gated_sequence *sequence)
+
+    gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream)
+    void gated_stream_free(gated_stream *stream)
+    float *gated_stream_state(gated_stream *stream)
+    void gated_stream_step(gated_stream *stream, const float *x, float *y)
+    void gated_stream_run(gated_stream *stream, int64_t steps, const float *x, ptrdiff_t x_time, ptrdiff_t x_row,
+                          float *y, ptrdiff_t y_time, ptrdiff_t y_row)
+
+    ctypedef struct gated_isa_info:
+        const char *name
+        int lanes
+        int usable
+        int exact
+
+    const gated_isa_info *gated_isa(int index)
+    gated_status gated_isa_chosen(const gated_isa_info **isa)
+    gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n)
+    gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n)

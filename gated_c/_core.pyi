@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_c.spec import LayerSpec
+
+_Floats = npt.NDArray[np.float32]
+
+class Engine:
+    input_size: int
+    output_size: int
+    bidirectional: bool
+    isa: str
+    packed_bytes: int
+
+    def __init__(self, specs: Sequence[LayerSpec]) -> None: ...
+    def state_size(self, batch: int) -> int: ...
+    def run(
+        self,
+        x: _Floats,
+        y: _Floats,
+        state: _Floats,
+        lengths: npt.NDArray[np.int64] | None = None,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> None: ...
+    def run_packed(
+        self, x: _Floats, y: _Floats, state: _Floats, batch_sizes: npt.NDArray[np.int64]
+    ) -> None: ...
+
+class StreamEngine:
+    engine: Engine
+    batch: int
+
+    def __new__(cls, engine: Engine, batch: int, *args: Any) -> StreamEngine: ...
+    def step(self, x: Any, out: _Floats | None = None) -> _Floats: ...
+    def run_steps(self, x: _Floats, y: _Floats) -> None: ...
+    def read_state(self, flat: _Floats) -> None: ...
+    def write_state(self, flat: _Floats) -> None: ...
+
+def list_isas() -> list[tuple[str, int, bool, bool]]: ...
+def chosen_isa() -> str: ...
+def activation(name: str, isa: str, x: _Floats) -> _Floats: ...

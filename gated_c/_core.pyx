@@ -1,0 +1,275 @@
+"""The engine for Python: arrays in, GIL released around long work, status out. Shapes are checked in model.py; only
+Stream.step, which must cost nanoseconds, checks its own."""
+
+cimport numpy as np
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.string cimport memcpy
+
+import numpy
+
+from gated_c.arrays import checked_float32, checked_output
+
+np.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    bint PyArray_ISCARRAY(np.ndarray array)
+    bint PyArray_ISCARRAY_RO(np.ndarray array)
+
+
+# A step of fewer multiplications takes about a microsecond or less: releasing the GIL (25 ns) would not pay.
+cdef int64_t LONG_STEP = 50_000
+
+cdef dict CELLS = {"lstm": GATED_LSTM, "gru": GATED_GRU, "rnn_tanh": GATED_RNN_TANH, "rnn_relu": GATED_RNN_RELU}
+
+
+cdef int check(gated_status status) except -1:
+    if status == GATED_OK:
+        return 0
+    message = gated_status_string(status).decode()
+    if status == GATED_NO_MEMORY:
+        raise MemoryError(message)
+    if status in (GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA):
+        raise RuntimeError(f"{message} (see gated_c.cpu_info())")
+    raise ValueError(message)
+
+
+cdef float *floats(np.ndarray array):
+    return <float *>np.PyArray_DATA(array)
+
+
+cdef ptrdiff_t stride(np.ndarray array, int axis):
+    """In elements."""
+    return np.PyArray_STRIDE(array, axis) // np.PyArray_ITEMSIZE(array)
+
+
+cdef gated_weights weights_of(dict arrays, str suffix):
+    cdef gated_weights w
+    w.weight_ih = floats(arrays["weight_ih" + suffix])
+    w.weight_hh = floats(arrays["weight_hh" + suffix])
+    w.bias_ih = floats(arrays["bias_ih" + suffix]) if "bias_ih" + suffix in arrays else NULL
+    w.bias_hh = floats(arrays["bias_hh" + suffix]) if "bias_hh" + suffix in arrays else NULL
+    w.weight_hr = floats(arrays["weight_hr" + suffix]) if "weight_hr" + suffix in arrays else NULL
+    return w
+
+
+cdef class Engine:
+    """Packed weights of a stack of layers."""
+
+    cdef gated_model *model
+    cdef readonly int input_size
+    cdef readonly int output_size
+    cdef readonly bint bidirectional
+    cdef readonly str isa
+    cdef int64_t step_work  # multiplications of a row's step
+
+    def __cinit__(self, specs):
+        """From validated LayerSpecs."""
+        cdef int count = sum(spec.num_layers for spec in specs)
+        cdef gated_layer *layers = <gated_layer *>PyMem_Calloc(count, sizeof(gated_layer))
+        if layers == NULL:
+            raise MemoryError()
+        alive = []  # converted arrays must outlive the call below
+        try:
+            self._describe(specs, layers, alive)
+            check(gated_model_create(layers, count, &self.model))
+        finally:
+            PyMem_Free(layers)
+        self.isa = chosen_isa()
+
+    cdef int _describe(self, specs, gated_layer *layers, list alive) except -1:
+        cdef gated_layer *layer = layers
+        self.input_size = specs[0].input_size
+        for spec in specs:
+            arrays = {name: numpy.ascontiguousarray(w, numpy.float32) for name, w in spec.weights.items()}
+            alive.append(arrays)
+            for index in range(spec.num_layers):
+                layer.cell = CELLS[spec.cell]
+                layer.input_size = spec.input_size if index == 0 else spec.output_size
+                layer.hidden_size = spec.hidden_size
+                layer.proj_size = spec.proj_size
+                layer.num_directions = spec.num_directions
+                layer.weights[0] = weights_of(arrays, f"_l{index}")
+                if spec.bidirectional:
+                    layer.weights[1] = weights_of(arrays, f"_l{index}_reverse")
+                    self.bidirectional = True
+                self.output_size = spec.output_size
+                layer += 1
+            self.step_work += spec.num_parameters
+        return 0
+
+    def __dealloc__(self):
+        gated_model_free(self.model)
+
+    @property
+    def packed_bytes(self):
+        """Bytes of packed weights."""
+        return gated_model_bytes(self.model)
+
+    def state_size(self, int64_t batch):
+        """Floats of the state of `batch` rows."""
+        return gated_state_size(self.model, batch)
+
+    def run(self, np.ndarray x, np.ndarray y, np.ndarray state, lengths=None, mask=None):
+        """x [T,N,C], y [T,N,D*H]: float32, last axis contiguous; state flat, updated in place; lengths int64 [N],
+        mask bool [T,N] or None."""
+        cdef gated_sequence s
+        cdef gated_status status
+        s = sequence_of(x, y, state)
+        if lengths is not None:
+            s.lengths = <const int64_t *>np.PyArray_DATA(lengths)
+        if mask is not None:
+            s.mask = <const unsigned char *>np.PyArray_DATA(mask)
+            s.mask_time = np.PyArray_STRIDE(mask, 0)
+            s.mask_row = np.PyArray_STRIDE(mask, 1)
+        with nogil:
+            status = gated_run(self.model, &s)
+        check(status)
+
+    def run_packed(self, np.ndarray x, np.ndarray y, np.ndarray state, np.ndarray batch_sizes):
+        """x [sum(batch_sizes), C], y alike: rows of one step after another; batch_sizes int64 [T], not rising."""
+        cdef gated_sequence s
+        cdef gated_status status
+        s = sequence_of(x[:, None], y[:, None], state)
+        s.x_row, s.y_row = s.x_time, s.y_time
+        s.seq_len = np.PyArray_DIM(batch_sizes, 0)
+        s.batch = batch_sizes[0] if s.seq_len else 0
+        s.batch_sizes = <const int64_t *>np.PyArray_DATA(batch_sizes)
+        with nogil:
+            status = gated_run(self.model, &s)
+        check(status)
+
+
+cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
+    cdef gated_sequence s
+    s.seq_len = np.PyArray_DIM(x, 0)
+    s.batch = np.PyArray_DIM(x, 1)
+    s.x, s.x_time, s.x_row = floats(x), stride(x, 0), stride(x, 1)
+    s.y, s.y_time, s.y_row = floats(y), stride(y, 0), stride(y, 1)
+    s.state = floats(state)
+    s.lengths = NULL
+    s.mask = NULL
+    s.mask_time = s.mask_row = 0
+    s.batch_sizes = NULL
+    return s
+
+
+cdef class StreamEngine:
+    """The state of a batch of live sequences and the scratch of their steps. stream.py adds what need not be fast."""
+
+    cdef gated_stream *stream
+    cdef bint busy
+    cdef bint long_step
+    cdef readonly Engine engine
+    cdef readonly int batch
+    cdef np.ndarray output  # [N, D*H], what step returns when the caller brings no buffer
+    cdef np.ndarray input   # [N, C], for an x that overlaps the output
+
+    def __cinit__(self, Engine engine, int batch, *args):
+        check(gated_stream_create(engine.model, batch, &self.stream))
+        self.engine = engine
+        self.batch = batch
+        self.long_step = engine.step_work * batch > LONG_STEP
+        self.output = numpy.zeros((batch, engine.output_size), numpy.float32)
+        self.input = numpy.zeros((batch, engine.input_size), numpy.float32)
+
+    def __dealloc__(self):
+        gated_stream_free(self.stream)
+
+    def step(self, x, out=None):
+        """One tick of every row: x [N, C] to y [N, H or P].
+
+        Without ``out`` the result is the stream's own buffer, overwritten by the next call. float32 C-contiguous arrays
+        are used as they are; another dtype or layout of ``x`` is copied. Raises ``ValueError`` or ``TypeError`` with
+        what was expected and what was got, and then changes nothing.
+        """
+        cdef np.ndarray given = self._checked(x, self.engine.input_size, 0)
+        cdef np.ndarray result = self.output if out is None else self._checked(out, self.engine.output_size, 1)
+        cdef const float *source = floats(given)
+        cdef float *target = floats(result)
+        self._claim()
+        if overlap(given, result):
+            numpy.copyto(self.input, given)
+            source = floats(self.input)
+        if self.long_step:
+            with nogil:
+                gated_stream_step(self.stream, source, target)
+        else:
+            gated_stream_step(self.stream, source, target)
+        self.busy = False
+        return result
+
+    def run_steps(self, np.ndarray x, np.ndarray y):
+        """x [T,N,C] to y [T,N,H or P]: float32, last axis contiguous, not overlapping."""
+        cdef gated_sequence s = sequence_of(x, y, x)
+        self._claim()
+        with nogil:
+            gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
+        self.busy = False
+
+    def read_state(self, np.ndarray flat):
+        """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
+        self._claim()
+        memcpy(floats(flat), gated_stream_state(self.stream), np.PyArray_NBYTES(flat))
+        self.busy = False
+
+    def write_state(self, np.ndarray flat):
+        """The reverse of read_state."""
+        self._claim()
+        memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
+        self.busy = False
+
+    cdef inline int _claim(self) except -1:
+        if self.busy:
+            raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
+        self.busy = True
+        return 0
+
+    cdef inline np.ndarray _checked(self, array, int width, bint writeable):
+        if (
+            np.PyArray_CheckExact(array)
+            and np.PyArray_TYPE(<np.ndarray>array) == np.NPY_FLOAT32
+            and np.PyArray_NDIM(<np.ndarray>array) == 2
+            and np.PyArray_DIM(<np.ndarray>array, 0) == self.batch
+            and np.PyArray_DIM(<np.ndarray>array, 1) == width
+            and (PyArray_ISCARRAY(<np.ndarray>array) if writeable else PyArray_ISCARRAY_RO(<np.ndarray>array))
+        ):
+            return <np.ndarray>array
+        if writeable:
+            return checked_output("out", array, (self.batch, width))
+        return checked_float32("x", array, (self.batch, width))
+
+
+cdef inline bint overlap(np.ndarray a, np.ndarray b):
+    """Of C-contiguous arrays."""
+    cdef const char *p = <const char *>np.PyArray_DATA(a)
+    cdef const char *q = <const char *>np.PyArray_DATA(b)
+    return p < q + np.PyArray_NBYTES(b) and q < p + np.PyArray_NBYTES(a)
+
+
+def list_isas():
+    """``(name, lanes, usable, exact)`` of every instruction set of this build, slowest first."""
+    isas = []
+    cdef const gated_isa_info *isa = gated_isa(0)
+    while isa != NULL:
+        isas.append((isa.name.decode(), isa.lanes, bool(isa.usable), bool(isa.exact)))
+        isa = gated_isa(len(isas))
+    return isas
+
+
+def chosen_isa():
+    """The name of the instruction set in use: the fastest usable, or the one that GATED_C_ISA forces."""
+    cdef const gated_isa_info *isa = NULL
+    check(gated_isa_chosen(&isa))
+    return isa.name.decode()
+
+
+def activation(str name, str isa, np.ndarray x):
+    """sigmoid or tanh of a C-contiguous float32 array, as the cells of one instruction set compute it."""
+    cdef np.ndarray y = numpy.empty_like(x)
+    cdef bytes level = isa.encode()
+    function = {"sigmoid": 0, "tanh": 1}[name]
+    if function == 0:
+        check(gated_sigmoid(level, floats(x), floats(y), np.PyArray_SIZE(x)))
+    else:
+        check(gated_tanh(level, floats(x), floats(y), np.PyArray_SIZE(x)))
+    return y

@@ -1,0 +1,49 @@
+"""Arrays from outside: one conversion where it is needed, one error where it cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+def as_float32(name: str, value: Any) -> Array:
+    """``value`` as a float32 array: itself if it is one, else a copy. Complex numbers, text and objects are refused."""
+    array = np.asarray(value)
+    if array.dtype == np.float32:
+        return array
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return array.astype(np.float32)
+
+
+def with_contiguous_rows(array: Array) -> Array:
+    """``array``, copied unless its last axis is contiguous and every stride is a whole number of floats."""
+    aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
+    if aligned and (array.shape[-1] <= 1 or array.strides[-1] == array.itemsize):
+        return array
+    return np.ascontiguousarray(array)
+
+
+def checked_float32(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """``value`` as a C-contiguous float32 array of exactly ``shape``; ``ValueError`` or ``TypeError`` otherwise."""
+    array = as_float32(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {shape}, got {array.shape}")
+    return np.require(array, np.float32, ["C", "A"])
+
+
+def checked_output(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """``value`` if results can be written straight into it; ``ValueError`` or ``TypeError`` otherwise."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy array, got {type(value).__name__}")
+    if value.dtype != np.float32:
+        raise TypeError(f"{name}: expected float32, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected {shape}, got {value.shape}")
+    if not value.flags.carray:
+        raise ValueError(f"{name}: expected a writeable C-contiguous array")
+    return value

@@ -1,0 +1,134 @@
+/* gated_c: forward passes of LSTM, GRU and RNN networks on a CPU.
+ *
+ * Words: T time steps, N rows of a batch, C input features, H hidden units, P projected units, G gates, L layers,
+ * D directions. All numbers are float32, all strides count floats, all buffers are the caller's unless a line says so.
+ *
+ * A model is immutable: any number of threads may use one at once. A stream belongs to one thread at a time.
+ * Every function that can fail returns a gated_status and leaves its outputs untouched when it does.
+ *
+ * The result of a row depends on the model, that row's input and its initial state only: not on the batch around it,
+ * nor on how a sequence is cut into calls, nor (with FMA) on the CPU.
+ */
+#ifndef GATED_C_H
+#define GATED_C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    GATED_OK = 0,
+    GATED_NO_MEMORY,        /* an allocation failed */
+    GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
+    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, or batch_sizes rises */
+    GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
+    GATED_UNKNOWN_ISA,      /* GATED_C_ISA names an instruction set that this build does not have */
+    GATED_UNUSABLE_ISA      /* GATED_C_ISA names an instruction set that this CPU does not have */
+} gated_status;
+
+/* A sentence for a status; static storage. */
+const char *gated_status_string(gated_status status);
+
+/* Cells. Gates stand in rows of W and R in the order named here. */
+typedef enum {
+    GATED_LSTM,      /* i f g o */
+    GATED_GRU,       /* r z n, the reset gate applied after the recurrent product (PyTorch, cuDNN) */
+    GATED_RNN_TANH,
+    GATED_RNN_RELU
+} gated_cell;
+
+/* Gates of a cell, and whether it carries a second state c. */
+int gated_cell_gates(gated_cell cell);
+int gated_cell_has_c(gated_cell cell);
+
+/* Weights of one direction of one layer, row-major as PyTorch keeps them. Read during gated_model_create only. */
+typedef struct {
+    const float *weight_ih;  /* [G*H, C] */
+    const float *weight_hh;  /* [G*H, P if there is a projection, else H] */
+    const float *bias_ih;    /* [G*H], or NULL for zeros */
+    const float *bias_hh;    /* [G*H], or NULL for zeros */
+    const float *weight_hr;  /* [P, H], or NULL without projection */
+} gated_weights;
+
+typedef struct {
+    gated_cell cell;
+    int input_size;           /* C: D * (P or H) of the layer before */
+    int hidden_size;          /* H */
+    int proj_size;            /* P, 0 for no projection; LSTM only */
+    int num_directions;       /* D: 1 or 2 */
+    gated_weights weights[2]; /* forward, reverse */
+} gated_layer;
+
+typedef struct gated_model gated_model;
+typedef struct gated_stream gated_stream;
+
+/* Packs the weights of a stack of layers for the chosen instruction set. Free with gated_model_free(NULL is fine). */
+gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
+void gated_model_free(gated_model *model);
+
+/* Bytes of packed weights. */
+size_t gated_model_bytes(const gated_model *model);
+
+/* Floats of the state of `batch` rows: h [L*D, N, P or H], then for LSTM c [L*D, N, H]; directions forward, reverse. */
+size_t gated_state_size(const gated_model *model, int64_t batch);
+
+/* One forward pass. Describe ragged batches by at most one of lengths, mask and batch_sizes; a row's steps beyond its
+ * length, or masked, are not computed, leave its state alone and set y to zero. The reverse direction starts at each
+ * row's last live step. x, y and state must not overlap. */
+typedef struct {
+    int64_t seq_len;              /* T, may be 0 */
+    int64_t batch;                /* N, may be 0 */
+    const float *x;               /* x[t*x_time + n*x_row + c] */
+    ptrdiff_t x_time, x_row;
+    float *y;                     /* y[t*y_time + n*y_row + j], j < D * (P or H), forward first */
+    ptrdiff_t y_time, y_row;
+    float *state;                 /* [gated_state_size()], initial on entry, final on return */
+    const int64_t *lengths;       /* [N], 0..T in any order, or NULL */
+    const unsigned char *mask;    /* mask[t*mask_time + n*mask_row], 0 = skip, or NULL; strides in bytes */
+    ptrdiff_t mask_time, mask_row;
+    const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Then x and y are packed time-major: step t
+                                     has batch_sizes[t] rows, x_row and y_row apart; x_time and y_time are ignored. */
+} gated_sequence;
+
+/* Allocates scratch that does not grow with T, except between the layers of a bidirectional stack. */
+gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
+
+/* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE
+ * for bidirectional models. The state starts at zero. */
+gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
+void gated_stream_free(gated_stream *stream);
+
+/* The stream's own state, laid out as by gated_state_size(). Read and write it freely between steps. */
+float *gated_stream_state(gated_stream *stream);
+
+/* One tick: x [N, C] to y [N, P or H], contiguous. Allocates nothing, locks nothing, makes no system call. */
+void gated_stream_step(gated_stream *stream, const float *x, float *y);
+
+/* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. Allocates nothing. */
+void gated_stream_run(gated_stream *stream, int64_t steps, const float *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
+                      ptrdiff_t y_time, ptrdiff_t y_row);
+
+/* Instruction sets of this build, slowest first, the chosen one being the last usable unless the environment variable
+ * GATED_C_ISA names another. `index` from 0; NULL past the end. */
+typedef struct {
+    const char *name;
+    int lanes;     /* float32 values in its widest vector */
+    int usable;    /* this CPU has it */
+    int exact;     /* within the promise of equal bits: it has FMA */
+} gated_isa_info;
+
+const gated_isa_info *gated_isa(int index);
+gated_status gated_isa_chosen(const gated_isa_info **isa);
+
+/* sigmoid and tanh as the cells use them: y[i] = f(x[i]) on instruction set `isa`, for tests of their accuracy. */
+gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n);
+gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

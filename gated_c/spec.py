@@ -1,0 +1,170 @@
+"""What a loader hands over: one recurrent module in PyTorch's names, order and shapes, checked as a whole.
+
+Foreign conventions (other gate orders, transposed kernels, split biases) end in the loaders; nothing behind this module
+knows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+#: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+#: Cells whose state has a second part ``c``.
+CELLS_WITH_C = frozenset({"lstm"})
+
+_LAYER_WEIGHT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,6})(_reverse)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One recurrent module: ``num_layers`` stacked layers of one cell, in one or two directions.
+
+    ``weights`` maps PyTorch's names (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...) to float32 arrays: ``weight_ih``
+    [G*H, C], ``weight_hh`` [G*H, P or H], ``bias_ih`` and ``bias_hh`` [G*H], ``weight_hr`` [P, H].
+    ``name`` is the place in the file or module it came from, such as ``encoder.lstm``.
+    """
+
+    cell: str
+    input_size: int
+    hidden_size: int
+    weights: Mapping[str, Array] = field(repr=False)
+    num_layers: int = 1
+    bidirectional: bool = False
+    proj_size: int = 0
+    bias: bool = True
+    batch_first: bool = False
+    name: str = ""
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def has_c(self) -> bool:
+        """Whether the state is ``(h, c)`` rather than ``h``."""
+        return self.cell in CELLS_WITH_C
+
+    @property
+    def h_size(self) -> int:
+        """Width of h of one direction: the projected size, or hidden_size."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """Width of y: both directions side by side."""
+        return self.h_size * self.num_directions
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(int(w.size) for w in self.weights.values())
+
+    def suffixes(self) -> Iterator[tuple[int, str]]:
+        """``(layer, suffix)`` of every direction of every layer, in the order of the state: ``_l0``, ``_l0_reverse``."""
+        for layer in range(self.num_layers):
+            for direction in ("", "_reverse")[: self.num_directions]:
+                yield layer, f"_l{layer}{direction}"
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight that this module must have, and no other."""
+        rows = GATES[self.cell] * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, suffix in self.suffixes():
+            shapes["weight_ih" + suffix] = (rows, self.input_size if layer == 0 else self.output_size)
+            shapes["weight_hh" + suffix] = (rows, self.h_size)
+            if self.bias:
+                shapes["bias_ih" + suffix] = (rows,)
+                shapes["bias_hh" + suffix] = (rows,)
+            if self.proj_size:
+                shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
+        return shapes
+
+    def validate(self) -> None:
+        """Raise one ``ValueError`` that lists everything wrong with the sizes and weights, with expected and got."""
+        problems = list(self._problems())
+        if problems:
+            where = f"{self.name}: " if self.name else ""
+            raise ValueError(where + "; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        if self.cell not in GATES:
+            yield f"cell: expected one of {', '.join(GATES)}, got {self.cell!r}"
+            return
+        for size, least in (("input_size", 1), ("hidden_size", 1), ("num_layers", 1), ("proj_size", 0)):
+            if getattr(self, size) < least:
+                yield f"{size}: expected at least {least}, got {getattr(self, size)}"
+        if self.proj_size and self.cell != "lstm":
+            yield f"proj_size: expected 0 for {self.cell}, got {self.proj_size}"
+        if self.proj_size and self.proj_size >= self.hidden_size:
+            yield f"proj_size: expected less than hidden_size {self.hidden_size}, got {self.proj_size}"
+        expected = self.expected_shapes()
+        for name, shape in expected.items():
+            if name not in self.weights:
+                yield f"{name}: missing, expected {shape}"
+            elif self.weights[name].shape != shape:
+                yield f"{name}: expected {shape}, got {self.weights[name].shape}"
+            elif self.weights[name].dtype != np.float32:
+                yield f"{name}: expected float32, got {self.weights[name].dtype}"
+        for name in self.weights:
+            if name not in expected:
+                yield f"{name}: unexpected"
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Mapping[str, Array],
+        *,
+        nonlinearity: str = "tanh",
+        batch_first: bool = False,
+        name: str = "",
+    ) -> LayerSpec:
+        """The module that a set of weights describes: cell and sizes follow from names and shapes.
+
+        A state_dict says neither ``nonlinearity`` (of a plain RNN) nor ``batch_first``. Raises ``ValueError`` with
+        everything that does not fit.
+        """
+        where = f"{name}: " if name else ""
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"{where}nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        for key in ("weight_ih_l0", "weight_hh_l0"):
+            if key not in weights:
+                raise ValueError(f"{where}{key}: missing")
+            if weights[key].ndim != 2 or 0 in weights[key].shape:
+                raise ValueError(f"{where}{key}: expected two dimensions of at least 1, got {weights[key].shape}")
+        rows, h_size = weights["weight_hh_l0"].shape
+        projection = weights.get("weight_hr_l0")
+        if projection is not None and projection.ndim != 2:
+            raise ValueError(f"{where}weight_hr_l0: expected two dimensions, got {projection.shape}")
+        hidden_size = h_size if projection is None else int(projection.shape[1])
+        gates = rows // max(hidden_size, 1)
+        cell = {4: "lstm", 3: "gru", 1: f"rnn_{nonlinearity}"}.get(gates)
+        if cell is None or rows != gates * hidden_size:
+            raise ValueError(
+                f"{where}weight_hh_l0: expected 4, 3 or 1 times {hidden_size} rows (LSTM, GRU, RNN), got {rows}"
+            )
+        parsed = [m for m in map(_LAYER_WEIGHT.fullmatch, weights) if m]
+        num_layers = 1 + max(int(m[2]) for m in parsed)
+        if num_layers > len(weights):
+            raise ValueError(f"{where}expected weights of {num_layers} layers, got {len(weights)} arrays in all")
+        spec = cls(
+            cell=cell,
+            input_size=int(weights["weight_ih_l0"].shape[1]),
+            hidden_size=hidden_size,
+            weights=weights,
+            num_layers=num_layers,
+            bidirectional=any(m[3] for m in parsed),
+            proj_size=0 if projection is None else h_size,
+            bias=any(m[1].startswith("bias") for m in parsed),
+            batch_first=batch_first,
+            name=name,
+        )
+        spec.validate()
+        return spec

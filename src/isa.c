@@ -1,0 +1,146 @@
+/* Which kernel tables this CPU can run, and which one it runs. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ISA(table, level, lanes) extern const gated_kernels gated_kernels_##table;
+#include "isa.def"
+#undef ISA
+
+#if defined(__x86_64__)
+static int cpu_has_sse2(void)
+{
+    return 1;
+}
+
+static int cpu_has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static int cpu_has_avx512(void)
+{
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+#elif defined(__aarch64__)
+static int cpu_has_neon(void)
+{
+    return 1;
+}
+#else
+static int cpu_has_portable(void)
+{
+    return 1;
+}
+#endif
+
+typedef struct {
+    const char *level;
+    int lanes;
+    int (*usable)(void);
+    const gated_kernels *kernels;
+} isa_row;
+
+static const isa_row rows[] = {
+#define ISA(table, level, lanes) {#level, lanes, cpu_has_##level, &gated_kernels_##table},
+#include "isa.def"
+#undef ISA
+};
+
+enum { NUM_TABLES = sizeof rows / sizeof *rows };
+
+/* Filled from `rows` once: a level has as many tables as it has vector widths. */
+typedef struct {
+    gated_isa_info info;
+    const gated_kernels *tables[NUM_TABLES + 1];
+} isa_level;
+
+static isa_level levels[NUM_TABLES];
+static int num_levels;
+
+static void __attribute__((constructor)) list_levels(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+    for (int i = 0; i < NUM_TABLES; i++) {
+        isa_level *level = &levels[num_levels - 1];
+        if (num_levels == 0 || strcmp(level->info.name, rows[i].level) != 0) {
+            level = &levels[num_levels++];
+            level->info.name = rows[i].level;
+            level->info.usable = rows[i].usable();
+            level->info.exact = rows[i].kernels->exact;
+        }
+        int n = 0;
+        while (level->tables[n])
+            n++;
+        level->tables[n] = rows[i].kernels;
+        level->info.lanes = rows[i].lanes;
+    }
+}
+
+const gated_isa_info *gated_isa(int index)
+{
+    return index >= 0 && index < num_levels ? &levels[index].info : NULL;
+}
+
+static gated_status find_level(const char *name, const isa_level **found)
+{
+    for (int i = 0; i < num_levels; i++) {
+        if (strcmp(levels[i].info.name, name) != 0)
+            continue;
+        *found = &levels[i];
+        return levels[i].info.usable ? GATED_OK : GATED_UNUSABLE_ISA;
+    }
+    return GATED_UNKNOWN_ISA;
+}
+
+/* The environment is read at each call, so that a test can force one level after another. */
+static gated_status choose_level(const isa_level **chosen)
+{
+    const char *forced = getenv("GATED_C_ISA");
+    if (forced && *forced)
+        return find_level(forced, chosen);
+    for (int i = 0; i < num_levels; i++)
+        if (levels[i].info.usable)
+            *chosen = &levels[i];
+    return GATED_OK;
+}
+
+gated_status gated_isa_chosen(const gated_isa_info **isa)
+{
+    const isa_level *level = NULL;
+    gated_status status = choose_level(&level);
+    if (status == GATED_OK)
+        *isa = &level->info;
+    return status;
+}
+
+gated_status gated_chosen_tables(const gated_kernels *const **tables)
+{
+    const isa_level *level = NULL;
+    gated_status status = choose_level(&level);
+    if (status == GATED_OK)
+        *tables = level->tables;
+    return status;
+}
+
+gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n)
+{
+    const isa_level *level = NULL;
+    gated_status status = find_level(isa, &level);
+    if (status == GATED_OK)
+        level->tables[0]->sigmoid(x, y, n);
+    return status;
+}
+
+gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n)
+{
+    const isa_level *level = NULL;
+    gated_status status = find_level(isa, &level);
+    if (status == GATED_OK)
+        level->tables[0]->tanh(x, y, n);
+    return status;
+}

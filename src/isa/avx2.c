@@ -1,0 +1,9 @@
+#if !defined(__AVX2__) || !defined(__FMA__) || defined(__AVX512F__)
+#error "avx2.c is being compiled without AVX2 and FMA, or with more"
+#endif
+#define TABLE        avx2
+#define LANES        8
+#define ROWS         3
+#define MAX_GROUP    2
+#define STREAM_GROUP 2
+#include "../kernels/body.h"

@@ -1,0 +1,7 @@
+/* Any other CPU with GCC or Clang. Without an assumed FMA, so outside the promise of equal bits. */
+#define TABLE        portable
+#define LANES        4
+#define ROWS         2
+#define MAX_GROUP    2
+#define STREAM_GROUP 2
+#include "../kernels/body.h"

@@ -1,0 +1,58 @@
+/* The contract between the engine and the kernels: what an ISA unit exports and the data it works on.
+ *
+ * Shape letters: T time, N batch, C input features, H hidden units, G gates, V lanes.
+ */
+#ifndef GATED_KERNELS_H
+#define GATED_KERNELS_H
+
+#include <stddef.h>
+
+/* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
+ * each block one linear stream. pack.c writes them. */
+typedef struct {
+    int inputs;      /* C, length of the input product */
+    int recurrent;   /* length of the recurrent product: H, or the projected size */
+    int units;       /* H */
+    int blocks;      /* ceil(H / V) */
+    int group;       /* blocks taken at a time when there is one row */
+    float *bias;     /* [blocks][4][V], one per accumulator */
+    float *input;    /* [blocks][C][G][V] */
+    float *hidden;   /* [blocks][recurrent][G][V] */
+} gated_panels;
+
+/* One row of the batch at one time step. */
+typedef struct {
+    const float *x;  /* [C] */
+    const float *h;  /* [recurrent], the previous step's; never y itself */
+    float *c;        /* [H], updated in place; NULL if the cell has none */
+    float *y;        /* [H], the new h */
+    float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
+} gated_row;
+
+typedef struct {
+    int gates;
+    /* One time step of `count` rows for blocks first <= b < last, from the last block down if `backward`. */
+    void (*step)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last, int backward);
+    /* bias + input product of `count` rows into row.product, for the same blocks. Rows may be of different times. */
+    void (*project)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last);
+} gated_cell_kernel;
+
+enum {
+#define CELL(name, gates, input_feeds, recurrent_feeds, has_c, reads_h) GATED_KERNEL_##name,
+#include "../cell.def"
+#undef CELL
+    GATED_NUM_CELLS
+};
+
+typedef struct {
+    const char *table;  /* name of the unit, as in isa.def */
+    int lanes;          /* V */
+    int exact;          /* products are fused (FMA): the bits are those of every other exact table */
+    int max_group;      /* most blocks that one row can take at a time in registers, with 4 accumulators each */
+    int stream_group;   /* blocks at a time that read weights from beyond L1 fastest */
+    gated_cell_kernel cell[GATED_NUM_CELLS];
+    void (*sigmoid)(const float *x, float *y, ptrdiff_t n);
+    void (*tanh)(const float *x, float *y, ptrdiff_t n);
+} gated_kernels;
+
+#endif

@@ -1,0 +1,122 @@
+/* A vector of LANES float32 values, in the compiler's own vector arithmetic: + - * / work on it as they are.
+ *
+ * Every operation is one IEEE operation per lane, so a lane's bits do not depend on LANES. The loops below become
+ * single instructions with GCC and Clang at -O3 under the flags of each isa/ unit; tests/test_build.py looks.
+ */
+#ifndef GATED_VEC_H
+#define GATED_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#ifndef LANES
+#error "a unit of src/isa/ defines LANES before it includes the kernels"
+#endif
+
+#define INLINE   static inline __attribute__((always_inline))
+#ifdef __clang__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE __attribute__((noinline, noclone))
+#endif
+
+typedef float   vf __attribute__((vector_size(LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(LANES * 4)));
+typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
+
+INLINE vf vf_set1(float x)
+{
+    vf v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = x;
+    return v;
+}
+
+INLINE vf vf_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void vf_store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define VF_FMA_IS_EXACT 1
+#else
+#define VF_FMA_IS_EXACT 0
+#endif
+
+/* a * b + c. Without an FMA instruction two roundings: a library fmaf would cost a hundred times more. */
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+#if VF_FMA_IS_EXACT
+    for (int i = 0; i < LANES; i++)
+        c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#else
+    return a * b + c;
+#endif
+}
+
+/* The smaller of x and limit; NaN stays NaN. */
+INLINE vf vf_min(vf x, vf limit)
+{
+    for (int i = 0; i < LANES; i++)
+        x[i] = limit[i] < x[i] ? limit[i] : x[i];
+    return x;
+}
+
+/* The larger of x and limit; NaN stays NaN. */
+INLINE vf vf_max(vf x, vf limit)
+{
+    for (int i = 0; i < LANES; i++)
+        x[i] = limit[i] > x[i] ? limit[i] : x[i];
+    return x;
+}
+
+INLINE vi vf_sign(vf x)
+{
+    return (vi)x & (vi)vf_set1(-0.0f);
+}
+
+/* The first n < LANES values, zeros behind. Halving sizes: no length-dependent library call, no masked store (which
+ * AMD cores execute in microcode). */
+INLINE vf vf_load_part(const float *p, int n)
+{
+    vf v = {0};
+    float *to = (float *)&v;
+#define PART(width)                                                                                                    \
+    if (LANES > width && (n & width)) {                                                                                \
+        memcpy(to, p, width * sizeof *p);                                                                              \
+        to += width;                                                                                                   \
+        p += width;                                                                                                    \
+    }
+    PART(8)
+    PART(4)
+    PART(2)
+    PART(1)
+#undef PART
+    return v;
+}
+
+INLINE void vf_store_part(float *p, vf v, int n)
+{
+    const float *from = (const float *)&v;
+#define PART(width)                                                                                                    \
+    if (LANES > width && (n & width)) {                                                                                \
+        memcpy(p, from, width * sizeof *p);                                                                            \
+        from += width;                                                                                                 \
+        p += width;                                                                                                    \
+    }
+    PART(8)
+    PART(4)
+    PART(2)
+    PART(1)
+#undef PART
+}
+
+#endif

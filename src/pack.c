@@ -1,0 +1,106 @@
+/* Canonical weights to panels: [G*H, K] row-major becomes [block][K][G][V], one linear stream per block of V units. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const gated_cell_info gated_cells[] = {
+#define CELL(name, gates, input_feeds, recurrent_feeds, has_c, reads_h) {gates, input_feeds, recurrent_feeds, has_c, reads_h},
+#include "cell.def"
+#undef CELL
+};
+
+enum {
+    ACCUMULATORS = 4,
+    L1_BYTES = 24 << 10, /* of weights that stay in a 32 KiB L1 beside everything else */
+    NARROW_UNITS = 128   /* from here on padding is under 6 % of the widest vector we have */
+};
+
+/* The widest table whose padding costs nothing against the narrower ones. */
+static const gated_kernels *choose_width(const gated_kernels *const *tables, int units)
+{
+    const gated_kernels *best = *tables;
+    for (; *tables; tables++) {
+        const int padded = (units + (*tables)->lanes - 1) / (*tables)->lanes * (*tables)->lanes;
+        const int best_padded = (units + best->lanes - 1) / best->lanes * best->lanes;
+        if (padded <= best_padded || units >= NARROW_UNITS)
+            best = *tables;
+    }
+    return best;
+}
+
+/* Blocks of one row taken at a time: all of them while weights and accumulators fit L1 and the registers; beyond L1 few
+ * streams are read faster than many (four lose 10 to 20 % of the L2 bandwidth). */
+static int choose_group(const gated_kernels *table, const gated_cell_info *cell, const gated_panels *p)
+{
+    const size_t weights = sizeof(float) * cell->gates * ((size_t)p->inputs + p->recurrent) * p->units;
+    const int in_registers = cell->gates == 1 ? 8 : table->max_group;
+    if (weights <= L1_BYTES || p->blocks <= in_registers)
+        return in_registers;
+    return cell->gates == 1 ? 4 : table->stream_group;
+}
+
+/* The g-th set bit of a mask. */
+static int accumulator(int feeds, int gate)
+{
+    for (int bit = 0;; bit++)
+        if ((feeds >> bit & 1) && gate-- == 0)
+            return bit;
+}
+
+static void pack_weight(float *panel, const float *weight, int gates, int units, int length, int lanes)
+{
+    for (int g = 0; g < gates; g++) {
+        for (int u = 0; u < units; u++) {
+            const float *from = weight + ((size_t)g * units + u) * length;
+            float *to = panel + ((size_t)(u / lanes) * length * gates + g) * lanes + u % lanes;
+            for (int k = 0; k < length; k++)
+                to[(size_t)k * gates * lanes] = from[k];
+        }
+    }
+}
+
+static void pack_bias(float *panel, const float *bias, int feeds, int gates, int units, int lanes)
+{
+    for (int g = 0; bias && g < gates; g++) {
+        const int a = accumulator(feeds, g);
+        for (int u = 0; u < units; u++)
+            panel[((size_t)(u / lanes) * ACCUMULATORS + a) * lanes + u % lanes] += bias[(size_t)g * units + u];
+    }
+}
+
+gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product)
+{
+    const gated_cell_info *cell = &gated_cells[dense->cell];
+    const gated_kernels *table = choose_width(tables, dense->units);
+    const int lanes = table->lanes, gates = cell->gates, units = dense->units;
+    gated_panels p = {.inputs = dense->inputs, .recurrent = dense->recurrent, .units = units};
+    p.blocks = (units + lanes - 1) / lanes;
+    p.group = choose_group(table, cell, &p);
+
+    const size_t line = (size_t)p.blocks * lanes;
+    const size_t bias = line * ACCUMULATORS, input = line * gates * p.inputs, hidden = line * gates * p.recurrent;
+    product->memory = gated_allocate(bias + input + hidden);
+    if (!product->memory)
+        return GATED_NO_MEMORY;
+    memset(product->memory, 0, sizeof(float) * (bias + input + hidden));
+    p.hidden = product->memory;
+    p.input = p.hidden + hidden;
+    p.bias = p.input + input;
+    pack_weight(p.input, dense->weight_ih, gates, units, p.inputs, lanes);
+    if (p.recurrent)
+        pack_weight(p.hidden, dense->weight_hh, gates, units, p.recurrent, lanes);
+    pack_bias(p.bias, dense->bias_ih, cell->input_feeds, gates, units, lanes);
+    pack_bias(p.bias, dense->bias_hh, cell->recurrent_feeds, gates, units, lanes);
+
+    product->kernel = &table->cell[dense->cell];
+    product->lanes = lanes;
+    product->panels = p;
+    product->bytes = sizeof(float) * (bias + input + hidden);
+    return GATED_OK;
+}
+
+void gated_product_free(gated_product *product)
+{
+    free(product->memory);
+}

@@ -1,0 +1,116 @@
+/* Which rows are live at which step. Rows are sorted by their number of live steps, so that the live rows of any step
+ * are a prefix and a ragged batch costs what its live steps cost. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    int64_t steps, row;
+} row_steps;
+
+static int longest_first(const void *a, const void *b)
+{
+    const row_steps *p = a, *q = b;
+    if (p->steps != q->steps)
+        return p->steps < q->steps ? 1 : -1;
+    return p->row < q->row ? -1 : p->row > q->row;
+}
+
+static int64_t masked_steps(const gated_sequence *s, int64_t row)
+{
+    int64_t count = 0;
+    for (int64_t t = 0; t < s->seq_len; t++)
+        count += s->mask[t * s->mask_time + row * s->mask_row] != 0;
+    return count;
+}
+
+static gated_status sort_rows(const gated_sequence *s, gated_schedule *schedule)
+{
+    const int64_t n = s->batch;
+    row_steps *rows = malloc((n + 1) * sizeof *rows);
+    schedule->order = malloc((n + 1) * sizeof *schedule->order);
+    schedule->steps = malloc((n + 1) * sizeof *schedule->steps);
+    if (!rows || !schedule->order || !schedule->steps) {
+        free(rows);
+        return GATED_NO_MEMORY;
+    }
+    for (int64_t i = 0; i < n; i++)
+        rows[i] = (row_steps){s->lengths ? s->lengths[i] : masked_steps(s, i), i};
+    qsort(rows, n, sizeof *rows, longest_first);
+    for (int64_t r = 0; r < n; r++) {
+        schedule->order[r] = rows[r].row;
+        schedule->steps[r] = rows[r].steps;
+    }
+    free(rows);
+    return GATED_OK;
+}
+
+static gated_status list_times(const gated_sequence *s, gated_schedule *schedule)
+{
+    schedule->times = malloc((s->batch * s->seq_len + 1) * sizeof *schedule->times);
+    if (!schedule->times)
+        return GATED_NO_MEMORY;
+    for (int64_t r = 0; r < s->batch; r++) {
+        int32_t *times = schedule->times + r * s->seq_len;
+        for (int64_t t = 0; t < s->seq_len; t++)
+            if (s->mask[t * s->mask_time + schedule->order[r] * s->mask_row])
+                *times++ = (int32_t)t;
+    }
+    return GATED_OK;
+}
+
+/* Packed rows are sorted already: row r lives for as many steps as have more than r rows. */
+static gated_status schedule_packed(const gated_sequence *s, gated_schedule *schedule)
+{
+    schedule->steps = malloc((s->batch + 1) * sizeof *schedule->steps);
+    schedule->packed_start = malloc((s->seq_len + 1) * sizeof *schedule->packed_start);
+    if (!schedule->steps || !schedule->packed_start)
+        return GATED_NO_MEMORY;
+    int64_t start = 0, live = s->batch;
+    for (int64_t t = 0; t < s->seq_len; t++) {
+        while (live > s->batch_sizes[t])
+            schedule->steps[--live] = t;
+        schedule->packed_start[t] = start;
+        start += s->batch_sizes[t];
+    }
+    while (live > 0)
+        schedule->steps[--live] = s->seq_len;
+    return GATED_OK;
+}
+
+static gated_status check(const gated_sequence *s)
+{
+    if (s->seq_len < 0 || s->batch < 0 || s->seq_len > INT32_MAX || s->batch > INT32_MAX)
+        return GATED_BAD_SIZE;
+    for (int64_t i = 0; s->lengths && i < s->batch; i++)
+        if (s->lengths[i] < 0 || s->lengths[i] > s->seq_len)
+            return GATED_BAD_LENGTH;
+    for (int64_t t = 0; s->batch_sizes && t < s->seq_len; t++)
+        if (s->batch_sizes[t] < 0 || s->batch_sizes[t] > (t ? s->batch_sizes[t - 1] : s->batch))
+            return GATED_BAD_LENGTH;
+    return GATED_OK;
+}
+
+gated_status gated_schedule_create(const gated_sequence *s, gated_schedule *schedule)
+{
+    *schedule = (gated_schedule){.batch = s->batch, .seq_len = s->seq_len};
+    gated_status status = check(s);
+    if (status == GATED_OK && s->batch_sizes)
+        status = schedule_packed(s, schedule);
+    else if (status == GATED_OK && (s->lengths || s->mask))
+        status = sort_rows(s, schedule);
+    if (status == GATED_OK && s->mask)
+        status = list_times(s, schedule);
+    if (status != GATED_OK)
+        gated_schedule_free(schedule);
+    return status;
+}
+
+void gated_schedule_free(gated_schedule *schedule)
+{
+    free(schedule->order);
+    free(schedule->steps);
+    free(schedule->times);
+    free(schedule->packed_start);
+    *schedule = (gated_schedule){0};
+}
