@@ -33,11 +33,11 @@ cdef int check(gated_status status) except -1:
     raise ValueError(message)
 
 
-cdef float *floats(np.ndarray array):
+cdef inline float *floats(np.ndarray array):
     return <float *>np.PyArray_DATA(array)
 
 
-cdef ptrdiff_t stride(np.ndarray array, int axis):
+cdef inline ptrdiff_t stride(np.ndarray array, int axis):
     """In elements."""
     return np.PyArray_STRIDE(array, axis) // np.PyArray_ITEMSIZE(array)
 
@@ -161,16 +161,18 @@ cdef class StreamEngine:
     cdef bint long_step
     cdef readonly Engine engine
     cdef readonly int batch
+    cdef int input_size
+    cdef int output_size
     cdef np.ndarray output  # [N, D*H], what step returns when the caller brings no buffer
-    cdef np.ndarray input   # [N, C], for an x that overlaps the output
 
     def __cinit__(self, Engine engine, int batch, *args):
         check(gated_stream_create(engine.model, batch, &self.stream))
         self.engine = engine
         self.batch = batch
+        self.input_size = engine.input_size
+        self.output_size = engine.output_size
         self.long_step = engine.step_work * batch > LONG_STEP
         self.output = numpy.zeros((batch, engine.output_size), numpy.float32)
-        self.input = numpy.zeros((batch, engine.input_size), numpy.float32)
 
     def __dealloc__(self):
         gated_stream_free(self.stream)
@@ -179,71 +181,65 @@ cdef class StreamEngine:
         """One tick of every row: x [N, C] to y [N, H or P].
 
         Without ``out`` the result is the stream's own buffer, overwritten by the next call. float32 C-contiguous arrays
-        are used as they are; another dtype or layout of ``x`` is copied. Raises ``ValueError`` or ``TypeError`` with
-        what was expected and what was got, and then changes nothing.
+        are used as they are; another dtype or layout of ``x`` is copied. ``x`` may be that buffer, or ``out``. Raises
+        ``ValueError`` or ``TypeError`` with what was expected and what was got, and then changes nothing.
         """
-        cdef np.ndarray given = self._checked(x, self.engine.input_size, 0)
-        cdef np.ndarray result = self.output if out is None else self._checked(out, self.engine.output_size, 1)
-        cdef const float *source = floats(given)
-        cdef float *target = floats(result)
-        self._claim()
-        if overlap(given, result):
-            numpy.copyto(self.input, given)
-            source = floats(self.input)
+        if not is_ready(x, self.batch, self.input_size, False):
+            x = checked_float32("x", x, (self.batch, self.input_size))
+        if out is None:
+            out = self.output
+        elif not is_ready(out, self.batch, self.output_size, True):
+            out = checked_output("out", out, (self.batch, self.output_size))
+        cdef const float *source = floats(<np.ndarray>x)
+        cdef float *target = floats(<np.ndarray>out)
+        if self.busy:
+            in_use()
         if self.long_step:
+            self.busy = True
             with nogil:
                 gated_stream_step(self.stream, source, target)
+            self.busy = False
         else:
             gated_stream_step(self.stream, source, target)
-        self.busy = False
-        return result
+        return out
 
     def run_steps(self, np.ndarray x, np.ndarray y):
         """x [T,N,C] to y [T,N,H or P]: float32, last axis contiguous, not overlapping."""
         cdef gated_sequence s = sequence_of(x, y, x)
-        self._claim()
+        if self.busy:
+            in_use()
+        self.busy = True
         with nogil:
             gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
         self.busy = False
 
     def read_state(self, np.ndarray flat):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
-        self._claim()
+        if self.busy:
+            in_use()
         memcpy(floats(flat), gated_stream_state(self.stream), np.PyArray_NBYTES(flat))
-        self.busy = False
 
     def write_state(self, np.ndarray flat):
         """The reverse of read_state."""
-        self._claim()
-        memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
-        self.busy = False
-
-    cdef inline int _claim(self) except -1:
         if self.busy:
-            raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
-        self.busy = True
-        return 0
-
-    cdef inline np.ndarray _checked(self, array, int width, bint writeable):
-        if (
-            np.PyArray_CheckExact(array)
-            and np.PyArray_TYPE(<np.ndarray>array) == np.NPY_FLOAT32
-            and np.PyArray_NDIM(<np.ndarray>array) == 2
-            and np.PyArray_DIM(<np.ndarray>array, 0) == self.batch
-            and np.PyArray_DIM(<np.ndarray>array, 1) == width
-            and (PyArray_ISCARRAY(<np.ndarray>array) if writeable else PyArray_ISCARRAY_RO(<np.ndarray>array))
-        ):
-            return <np.ndarray>array
-        if writeable:
-            return checked_output("out", array, (self.batch, width))
-        return checked_float32("x", array, (self.batch, width))
+            in_use()
+        memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
 
 
-cdef inline bint overlap(np.ndarray a, np.ndarray b):
-    """Of C-contiguous arrays."""
-    cdef const char *p = <const char *>np.PyArray_DATA(a)
-    cdef const char *q = <const char *>np.PyArray_DATA(b)
-    return p < q + np.PyArray_NBYTES(b) and q < p + np.PyArray_NBYTES(a)
+cdef int in_use() except -1:
+    raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
+
+
+cdef inline bint is_ready(array, int rows, int width, bint writeable):
+    """Whether the kernels can use an array [rows, width] as it is."""
+    return (
+        np.PyArray_CheckExact(array)
+        and np.PyArray_TYPE(<np.ndarray>array) == np.NPY_FLOAT32
+        and np.PyArray_NDIM(<np.ndarray>array) == 2
+        and np.PyArray_DIM(<np.ndarray>array, 0) == rows
+        and np.PyArray_DIM(<np.ndarray>array, 1) == width
+        and (PyArray_ISCARRAY(<np.ndarray>array) if writeable else PyArray_ISCARRAY_RO(<np.ndarray>array))
+    )
 
 
 def list_isas():

@@ -101,10 +101,10 @@ gated_status gated_run(const gated_model *model, const gated_sequence *sequence)
 gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
 void gated_stream_free(gated_stream *stream);
 
-/* The stream's own state, laid out as by gated_state_size(). Read and write it freely between steps. */
+/* The stream's own state, laid out as by gated_state_size(), to read and write until the next step or run. */
 float *gated_stream_state(gated_stream *stream);
 
-/* One tick: x [N, C] to y [N, P or H], contiguous. Allocates nothing, locks nothing, makes no system call. */
+/* One tick: x [N, C] to y [N, P or H], contiguous; they may overlap. Allocates nothing, locks nothing, makes no system call. */
 void gated_stream_step(gated_stream *stream, const float *x, float *y);
 
 /* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. Allocates nothing. */

@@ -43,6 +43,15 @@ INLINE void gates_store(float *p, gates g, int feeds)
     if (feeds & 8) { vf_store(p, g.d); }
 }
 
+INLINE gates gates_held(gates g, int feeds)
+{
+    if (feeds & 1) g.a = vf_held(g.a);
+    if (feeds & 2) g.b = vf_held(g.b);
+    if (feeds & 4) g.c = vf_held(g.c);
+    if (feeds & 8) g.d = vf_held(g.d);
+    return g;
+}
+
 INLINE void gates_fma(gates *acc, vf x, gates w, int feeds)
 {
     if (feeds & 1) acc->a = vf_fma(w.a, x, acc->a);
@@ -60,6 +69,8 @@ INLINE void accumulate_rows(gates *acc, const int rows, const float *const *x, c
     EACH(rows, POINTER);
     for (int k = 0; k < length; k++) {
         gates v = gates_load(w, feeds);
+        if (rows < ROWS)
+            v = gates_held(v, feeds);
 #define ROW_FMA(r) gates_fma(&acc[r], vf_set1(x##r[k]), v, feeds)
         EACH(rows, ROW_FMA);
         w += gate_count * LANES;

@@ -62,21 +62,7 @@ INLINE vf vf_fma(vf a, vf b, vf c)
 #endif
 }
 
-/* The smaller of x and limit; NaN stays NaN. */
-INLINE vf vf_min(vf x, vf limit)
-{
-    for (int i = 0; i < LANES; i++)
-        x[i] = limit[i] < x[i] ? limit[i] : x[i];
-    return x;
-}
-
-/* The larger of x and limit; NaN stays NaN. */
-INLINE vf vf_max(vf x, vf limit)
-{
-    for (int i = 0; i < LANES; i++)
-        x[i] = limit[i] > x[i] ? limit[i] : x[i];
-    return x;
-}
+#include "../isa/idioms.h"
 
 INLINE vi vf_sign(vf x)
 {

@@ -1,0 +1,51 @@
+/* The few things that compilers do not make of the portable code in kernels/vec.h by themselves. */
+#ifndef GATED_IDIOMS_H
+#define GATED_IDIOMS_H
+
+/* v, kept in a register. GCC folds a load into every fma that uses it: three rows would read each weight three times. */
+INLINE vf vf_held(vf v)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__SSE2__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
+/* The smaller or larger of x and a limit, NaN staying NaN. From a lane loop GCC makes a compare into a mask register and
+ * a blend, which adds 20 cycles to the latency of an LSTM step. x86's min returns its second operand if either is NaN:
+ * the conditional of the loops below.
+ */
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#if LANES == 16
+#define vf_min(x, limit) ((vf)_mm512_min_ps((__m512)(limit), (__m512)(x)))
+#define vf_max(x, limit) ((vf)_mm512_max_ps((__m512)(limit), (__m512)(x)))
+#elif LANES == 8
+#define vf_min(x, limit) ((vf)_mm256_min_ps((__m256)(limit), (__m256)(x)))
+#define vf_max(x, limit) ((vf)_mm256_max_ps((__m256)(limit), (__m256)(x)))
+#else
+#define vf_min(x, limit) ((vf)_mm_min_ps((__m128)(limit), (__m128)(x)))
+#define vf_max(x, limit) ((vf)_mm_max_ps((__m128)(limit), (__m128)(x)))
+#endif
+#else
+INLINE vf vf_min(vf x, vf limit)
+{
+    for (int i = 0; i < LANES; i++)
+        x[i] = limit[i] < x[i] ? limit[i] : x[i];
+    return x;
+}
+
+INLINE vf vf_max(vf x, vf limit)
+{
+    for (int i = 0; i < LANES; i++)
+        x[i] = limit[i] > x[i] ? limit[i] : x[i];
+    return x;
+}
+#endif
+
+#endif
