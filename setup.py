@@ -13,21 +13,23 @@ MACHINE = platform.machine().lower()
 INCLUDE = ["gated_c/include"]
 
 # Explicit fma only, so that every compiler rounds alike; -O3 turns the lane loops of kernels/vec.h into instructions.
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 if os.environ.get("GATED_C_SANITIZE"):
-    FLAGS += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    FLAGS += ["-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 LINK = [flag for flag in FLAGS if flag.startswith("-fsanitize")]
 
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
 
-# Rows of src/isa.def: table -> flags of its unit.
-if MACHINE in ("x86_64", "amd64"):
-    ISA_FLAGS = {"sse2": [], "avx2": AVX2, "avx512_half": AVX512, "avx512": AVX512}
-elif MACHINE in ("aarch64", "arm64"):
-    ISA_FLAGS = {"neon": []}
-else:
-    ISA_FLAGS = {"portable": []}
+
+def isa_flags(machine):
+    """Rows of src/isa.def for a machine: kernel table -> flags of its unit."""
+    if machine in ("x86_64", "amd64"):
+        return {"sse2": [], "avx2": AVX2, "avx512_half": AVX512, "avx512": AVX512}
+    if machine in ("aarch64", "arm64"):
+        return {"neon": []}
+    return {"portable": []}
+
 
 CORE = sorted(str(path) for path in Path("src").glob("*.c"))
 HEADERS = sorted(str(path) for pattern in ("*.h", "*.def", "kernels/*.h") for path in Path("src").glob(pattern))
@@ -35,14 +37,13 @@ HEADERS += [f"{INCLUDE[0]}/gated_c.h"]
 
 
 def library(name, sources, flags):
-    depends = {source: HEADERS for source in sources}
-    return (name, {"sources": sources, "cflags": FLAGS + flags, "include_dirs": INCLUDE, "obj_deps": {"": HEADERS, **depends}})
+    return (name, {"sources": sources, "cflags": FLAGS + flags, "include_dirs": INCLUDE, "obj_deps": {"": HEADERS}})
 
 
 setup(
     libraries=[
         library("gated_core", CORE, []),
-        *(library(f"gated_{isa}", [f"src/isa/{isa}.c"], flags) for isa, flags in ISA_FLAGS.items()),
+        *(library(f"gated_{isa}", [f"src/isa/{isa}.c"], flags) for isa, flags in isa_flags(MACHINE).items()),
     ],
     ext_modules=cythonize(
         [
@@ -51,7 +52,7 @@ setup(
                 ["gated_c/_core.pyx"],
                 include_dirs=[*INCLUDE, numpy.get_include()],
                 # The unused-parameter and similar warnings of generated code are not ours to mend.
-                extra_compile_args=["-O2", "-fvisibility=hidden"],
+                extra_compile_args=["-O2", "-g0", "-fvisibility=hidden"],
                 extra_link_args=LINK,
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
                 depends=[*CORE, *HEADERS],

@@ -18,36 +18,33 @@ def zero_state(engine: Engine, batch: int) -> Array:
     return np.zeros(engine.state_size(batch), np.float32)
 
 
-def _shapes(layer: LayerSpec, batch: int, unbatched: bool) -> dict[str, tuple[int, ...]]:
-    rows: tuple[int, ...] = () if unbatched else (batch,)
+def _shapes(layer: LayerSpec, batch: int, unbatched: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of h and c."""
     stack = layer.num_layers * layer.num_directions
-    shapes = {"h": (stack, *rows, layer.h_size)}
-    if layer.has_c:
-        shapes["c"] = (stack, *rows, layer.hidden_size)
-    return shapes
+    if unbatched:
+        return (stack, layer.h_size), (stack, layer.hidden_size)
+    return (stack, batch, layer.h_size), (stack, batch, layer.hidden_size)
 
 
 def flatten_state(layer: LayerSpec, state: Any, batch: int, unbatched: bool) -> Array:
     """A new flat state from ``h`` or ``(h, c)``; ``ValueError`` or ``TypeError`` names the part that does not fit."""
-    shapes = _shapes(layer, batch, unbatched)
     if layer.has_c and not (isinstance(state, tuple | list) and len(state) == 2):
         raise TypeError(f"state: expected (h, c), got {type(state).__name__}")
-    parts = state if layer.has_c else (state,)
     arrays = []
-    for (name, shape), part in zip(shapes.items(), parts, strict=True):
-        array = as_float32(f"{name}0", part)
+    for name, shape, part in zip(
+        ("h0", "c0"), _shapes(layer, batch, unbatched), state if layer.has_c else (state,), strict=False
+    ):
+        array = as_float32(name, part)
         if array.shape != shape:
-            raise ValueError(f"{name}0: expected {shape}, got {array.shape}")
+            raise ValueError(f"{name}: expected {shape}, got {array.shape}")
         arrays.append(array.reshape(-1))
     return np.concatenate(arrays)
 
 
 def unflatten_state(layer: LayerSpec, flat: Array, batch: int, unbatched: bool) -> State:
     """Views of a flat state as ``h`` or ``(h, c)``."""
-    parts = []
-    start = 0
-    for shape in _shapes(layer, batch, unbatched).values():
-        size = int(np.prod(shape))
-        parts.append(flat[start : start + size].reshape(shape))
-        start += size
-    return (parts[0], parts[1]) if layer.has_c else parts[0]
+    h_shape, c_shape = _shapes(layer, batch, unbatched)
+    if not layer.has_c:
+        return flat.reshape(h_shape)
+    h_size = h_shape[0] * batch * h_shape[-1]
+    return flat[:h_size].reshape(h_shape), flat[h_size:].reshape(c_shape)

@@ -34,14 +34,15 @@ INLINE vf expm1_reduced(vf r)
 }
 
 /* 1 / (1 + exp(-x)) = 2^-m / (2^-m + 2^(n-m) (1 + q)): the exponent is split, m = n / 2, so that neither side overflows
- * and the subnormal tail below x = -87 comes from one rounding. ln2 in two parts: n reaches 150. */
+ * and the subnormal tail below x = -87 comes from one rounding. n reaches 150, so ln2 comes in two
+ * parts, the first so short that its product is exact without FMA as well. */
 INLINE vf sigmoid(vf x)
 {
     vf y = vf_max(vf_min(-x, vf_set1(104.0f)), vf_set1(-104.0f));
     vf t = exponent_of(y);
     vf n = t - ROUND;
-    vf r = vf_fma(n, vf_set1(-0x1.62e43p-1f), y);
-    vf q = expm1_reduced(vf_fma(n, vf_set1(0x1.05c61p-29f), r));
+    vf r = vf_fma(n, vf_set1(-0x1.63p-1f), y);
+    vf q = expm1_reduced(vf_fma(n, vf_set1(0x1.bd0106p-13f), r));
     vi k = (vi)t - (vi)vf_set1(ROUND);
     vi m = k >> 1;
     vf one = pow2(-m), scale = pow2(k - m);

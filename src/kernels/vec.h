@@ -24,12 +24,10 @@ typedef float   vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
 
+/* x in every lane; x - 0 is x, signed zeros and NaN included. */
 INLINE vf vf_set1(float x)
 {
-    vf v;
-    for (int i = 0; i < LANES; i++)
-        v[i] = x;
-    return v;
+    return x - (vf){0};
 }
 
 INLINE vf vf_load(const float *p)

@@ -1,0 +1,106 @@
+"""One ``.npy`` file through a model into another, block by block, so that neither has to fit in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_c.arrays import Array
+from gated_c.model import Model
+
+Lengths = npt.NDArray[np.int64]
+
+BLOCK_FLOATS = 1 << 24  # x and y of one block, 64 MiB
+BLOCK_MACS = 1 << 30  # multiply-adds of one block, well under a second: Ctrl-C and the progress bar wait for it
+FULL_BATCH = 64  # rows from which more of them at once are no faster
+
+
+def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
+    """The mapped array of a ``.npy`` file, [T,N,C] ([N,T,C] if ``batch_first``) or [T,C]; else ``ValueError``."""
+    x = np.lib.format.open_memmap(path, mode="r")
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"expected real numbers, got {x.dtype}")
+    if x.ndim not in (2, 3) or x.shape[-1] != model.input_size:
+        batched = "N, T" if model.batch_first else "T, N"
+        expected = f"({batched}, {model.input_size}) or (T, {model.input_size})"
+        raise ValueError(f"expected an array {expected}, got {x.shape}")
+    return x
+
+
+def open_lengths(path: Path, batch: int, seq_len: int) -> Lengths:
+    """The lengths [N] in a ``.npy`` file of integers 0..T; ``ValueError`` otherwise."""
+    lengths = np.lib.format.open_memmap(path, mode="r")
+    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+        raise ValueError(f"expected ({batch},) integers, got {lengths.shape} {lengths.dtype}")
+    wrong = np.flatnonzero((lengths < 0) | (lengths > seq_len))
+    if wrong.size:
+        raise ValueError(f"expected 0 to {seq_len}, got {lengths[wrong[0]]} in row {wrong[0]}")
+    return lengths.astype(np.int64)
+
+
+def create_output(path: Path, shape: tuple[int, ...]) -> Array:
+    """A mapped float32 array in a new ``.npy`` file that has its place on the disk: a full one is an ``OSError`` here
+    and not a crash at the first write to a page without one."""
+    y: Array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return y
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside ``path`` that takes its place at the end, and vanishes after an exception."""
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        temporary.touch()
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (None, os.fspath(temporary)):
+            error.filename = os.fspath(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def seq_len_and_batch(model: Model, x: npt.NDArray[Any]) -> tuple[int, int]:
+    """T and N of x [T,N,C], [N,T,C] or [T,C]."""
+    if x.ndim == 2:
+        return len(x), 1
+    return (x.shape[1], x.shape[0]) if model.batch_first else (x.shape[0], x.shape[1])
+
+
+def run(model: Model, x: npt.NDArray[Any], y: Array, lengths: Lengths | None, advance: Callable[[int], object]) -> None:
+    """Fill y with the model's output for x, the same bits as in one call. ``advance`` hears of every block's N * T."""
+    seq_len, batch = seq_len_and_batch(model, x)
+    if x.ndim == 2:
+        row_axis = 0 if model.batch_first else 1
+        x, y = np.expand_dims(x, row_axis), np.expand_dims(y, row_axis)
+    steps, rows = block_size(model, seq_len, batch)
+    for row in range(0, batch, rows):
+        state = None
+        for time in range(0, seq_len, steps):
+            n, t = slice(row, min(row + rows, batch)), slice(time, min(time + steps, seq_len))
+            block = (n, t) if model.batch_first else (t, n)
+            live = None if lengths is None else np.clip(lengths[n] - t.start, 0, t.stop - t.start)
+            y[block], state = model(x[block], state, lengths=live)
+            advance((n.stop - n.start) * (t.stop - t.start))
+
+
+def block_size(model: Model, seq_len: int, batch: int) -> tuple[int, int]:
+    """Steps and rows of a block. A bidirectional model needs whole sequences; others carry their state on."""
+    width = model.input_size + model.output_size
+    whole_sequences = max(1, BLOCK_FLOATS // max(1, seq_len * width))
+    if model.bidirectional:
+        return max(1, seq_len), whole_sequences
+    # Rows lie apart in a batch-first file: few of them with many steps each read it in long runs.
+    rows = min(batch, max(FULL_BATCH, whole_sequences)) if model.batch_first else batch
+    steps = min(BLOCK_FLOATS // width, BLOCK_MACS // model.num_parameters) // max(1, rows)
+    return max(1, min(seq_len, steps)), max(1, rows)

@@ -1,0 +1,53 @@
+"""Builds C programs over the core with any compiler, as setup.py does it: one unit per kernel table, each with its own
+flags."""
+
+import runpy
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+
+
+def isa_flags(target=None):
+    """setup.py's table of flags, for this machine or a target triplet."""
+    with mock.patch("setuptools.setup"), mock.patch("Cython.Build.cythonize"):
+        settings = runpy.run_path(str(ROOT / "setup.py"))
+    return settings["isa_flags"](target.split("-")[0] if target else settings["MACHINE"])
+
+
+def compiler(name):
+    """Path of a compiler, or None."""
+    return shutil.which(name)
+
+
+def compile_unit(cc, source, output, flags=()):
+    subprocess.run([cc, *FLAGS, *WARNINGS, *flags, "-c", source, "-o", output], check=True)
+
+
+@cache
+def core_objects(cc, target):
+    """Object files of the core, compiled once in a test run, and the folder that keeps them alive."""
+    folder = TemporaryDirectory()
+    units = [(path, []) for path in sorted((ROOT / "src").glob("*.c"))]
+    units += [(ROOT / "src" / "isa" / f"{isa}.c", flags) for isa, flags in isa_flags(target).items()]
+    outputs = [Path(folder.name) / f"{source.stem}.o" for source, _ in units]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda unit, output: compile_unit(cc, unit[0], output, unit[1]), units, outputs))
+    return outputs, folder
+
+
+def build(cc, program, folder, *, target=None, link=()):
+    """Compile ``program`` (in tests/c) into ``folder`` and link it to the core; returns the executable."""
+    objects, _ = core_objects(cc, target)
+    own = Path(folder) / f"{Path(program).stem}.o"
+    compile_unit(cc, ROOT / "tests" / "c" / program, own)
+    executable = own.with_suffix("")
+    subprocess.run([cc, own, *objects, "-o", executable, *link], check=True)
+    return executable

@@ -1,0 +1,64 @@
+/* Counts allocations of a stream's steps and runs. Linked with --wrap, so that every call of the core comes by here. */
+#include "gated_c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static long calls;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void __real_free(void *memory);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void __wrap_free(void *memory);
+
+void *__wrap_malloc(size_t size)
+{
+    calls++;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    calls++;
+    return __real_calloc(count, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    calls++;
+    return __real_aligned_alloc(alignment, size);
+}
+
+void __wrap_free(void *memory)
+{
+    calls++;
+    __real_free(memory);
+}
+
+static float zeros[1 << 16];
+
+int main(void)
+{
+    const gated_weights weights = {zeros, zeros, zeros, zeros, NULL}, projected = {zeros, zeros, zeros, zeros, zeros};
+    const gated_layer layers[] = {
+        {GATED_LSTM, 5, 60, 0, 1, {weights}}, {GATED_LSTM, 60, 50, 20, 1, {projected}}, {GATED_GRU, 20, 64, 0, 1, {weights}}};
+    gated_model *model;
+    gated_stream *stream;
+    if (gated_model_create(layers, 3, &model) || gated_stream_create(model, 3, &stream))
+        return 1;
+    static float x[100 * 3 * 5], y[100 * 3 * 64];
+    const long created = calls;
+    for (int i = 0; i < 1000; i++)
+        gated_stream_step(stream, x, y);
+    gated_stream_run(stream, 100, x, 15, 5, y, 192, 64);
+    gated_stream_state(stream);
+    const long after = calls;
+    gated_stream_free(stream);
+    gated_model_free(model);
+    printf("%ld before, %ld during\n", created, after - created);
+    return created == 0 || after != created;
+}

@@ -1,0 +1,88 @@
+/* Prints one hash per shape of everything a model computes, for tests/test_compilers.py to compare between compilers and
+ * instruction sets. Uses integers to make its weights, so that they are the same everywhere. */
+#include "gated_c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint32_t seed;
+
+static float *randoms(size_t count, float bound)
+{
+    float *values = malloc((count + 1) * sizeof *values);
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        values[i] = bound * ((int32_t)(seed >> 8) - (1 << 23)) * 0x1p-23f;
+    }
+    return values;
+}
+
+static uint32_t hash(const float *values, size_t count)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < count * sizeof *values; i++)
+        h = (h ^ ((const unsigned char *)values)[i]) * 16777619u;
+    return h;
+}
+
+static void fail(const char *what, gated_status status)
+{
+    printf("%s: %s\n", what, gated_status_string(status));
+    exit(1);
+}
+
+static void run(gated_cell cell, int input, int hidden, int projection, int directions, int64_t batch, int64_t steps)
+{
+    const int gates = gated_cell_gates(cell), h_size = projection ? projection : hidden;
+    const float bound = 1.5f / (float)(1 + hidden / 8);
+    seed = (uint32_t)(cell * 7919 + input * 131 + hidden);
+    gated_layer layers[2] = {{.cell = cell, .input_size = input}, {.cell = cell, .input_size = directions * h_size}};
+    for (int l = 0; l < 2; l++) {
+        layers[l].hidden_size = hidden;
+        layers[l].proj_size = projection;
+        layers[l].num_directions = directions;
+        for (int d = 0; d < directions; d++)
+            layers[l].weights[d] = (gated_weights){
+                randoms((size_t)gates * hidden * layers[l].input_size, bound),
+                randoms((size_t)gates * hidden * h_size, bound), randoms((size_t)gates * hidden, 1),
+                randoms((size_t)gates * hidden, 1), projection ? randoms((size_t)projection * hidden, bound) : NULL};
+    }
+    gated_model *model;
+    gated_status status = gated_model_create(layers, 2, &model);
+    if (status != GATED_OK)
+        fail("model", status);
+    const ptrdiff_t out = directions * h_size;
+    const size_t state_size = gated_state_size(model, batch);
+    float *x = randoms((size_t)steps * batch * input, 2), *y = randoms((size_t)steps * batch * out, 1);
+    float *state = randoms(state_size, 1);
+    const gated_sequence sequence = {.seq_len = steps, .batch = batch, .x = x, .x_time = batch * input, .x_row = input,
+                                     .y = y, .y_time = batch * out, .y_row = out, .state = state};
+    status = gated_run(model, &sequence);
+    if (status != GATED_OK)
+        fail("run", status);
+    printf("cell %d input %d hidden %d projection %d directions %d batch %d: %08x %08x\n", (int)cell, input, hidden,
+           projection, directions, (int)batch, (unsigned)hash(y, (size_t)steps * batch * out),
+           (unsigned)hash(state, state_size));
+    for (int l = 0; l < 2; l++)
+        for (int d = 0; d < directions; d++) {
+            const gated_weights *w = &layers[l].weights[d];
+            free((void *)w->weight_ih), free((void *)w->weight_hh), free((void *)w->bias_ih);
+            free((void *)w->bias_hh), free((void *)w->weight_hr);
+        }
+    free(x), free(y), free(state);
+    gated_model_free(model);
+}
+
+int main(void)
+{
+    static const int sizes[][2] = {{1, 1}, {1, 8}, {3, 16}, {20, 20}, {5, 33}, {40, 48}, {64, 64}, {60, 100}};
+    for (int cell = GATED_LSTM; cell <= GATED_RNN_RELU; cell++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int directions = 1; directions <= 2; directions++)
+                for (int64_t batch = 1; batch <= 7; batch += 3) {
+                    run((gated_cell)cell, sizes[i][0], sizes[i][1], 0, directions, batch, 40);
+                    if (cell == GATED_LSTM && sizes[i][1] > 1)
+                        run((gated_cell)cell, sizes[i][0], sizes[i][1], sizes[i][1] / 2, directions, batch, 40);
+                }
+    return 0;
+}

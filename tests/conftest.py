@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+import gated_c as gc
+from gated_c.spec import GATES, LayerSpec
+
+#: Instruction sets of this machine, and those under the promise of equal bits.
+USABLE = [isa.name for isa in gc.cpu_info().isas if isa.usable]
+EXACT = [isa.name for isa in gc.cpu_info().isas if isa.usable and isa.exact]
+
+#: Around every vector width, and beyond one block of the widest.
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 47, 48, 49, 65, 80]
+
+
+@pytest.fixture(params=USABLE)
+def isa(request, monkeypatch):
+    """Every instruction set this CPU has, forced for the models made in the test."""
+    monkeypatch.setenv("GATED_C_ISA", request.param)
+    return request.param
+
+
+def random_spec(
+    rng, cell, input_size, hidden_size, *, num_layers=1, bidirectional=False, proj_size=0, bias=True, batch_first=False, gain=1.0
+):
+    """A module with PyTorch's initial distribution, uniform in +-gain / sqrt(H)."""
+    empty = LayerSpec(
+        cell=cell,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        weights={},
+        num_layers=num_layers,
+        bidirectional=bidirectional,
+        proj_size=proj_size,
+        bias=bias,
+        batch_first=batch_first,
+    )
+    bound = gain / np.sqrt(hidden_size)
+    weights = {
+        name: rng.uniform(-bound, bound, shape).astype(np.float32) for name, shape in empty.expected_shapes().items()
+    }
+    return LayerSpec(**{**vars(empty), "weights": weights})
+
+
+def random_state(rng, spec, batch):
+    """(h, c), each [L*D, N, size] float32."""
+    stack = spec.num_layers * spec.num_directions
+    h = rng.uniform(-1, 1, (stack, batch, spec.h_size)).astype(np.float32)
+    c = rng.uniform(-1, 1, (stack, batch, spec.hidden_size)).astype(np.float32)
+    return h, c
+
+
+def state_of(spec, h, c):
+    """A state in the form the model takes."""
+    return (h, c) if spec.has_c else h
+
+
+def parts(state):
+    """The arrays of a state."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def same_bits(a, b):
+    """Equal as bit patterns, so that NaN equals itself and 0 differs from -0."""
+    return a.shape == b.shape and np.array_equal(np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32))
+
+
+CELLS = sorted(GATES)
