@@ -1,0 +1,87 @@
+"""Handwritten digits, row by row: a GRU reads an image of 8x8 pixels as 8 steps of 8 and names the digit.
+
+    pip install ".[examples]"
+    python examples/digits.py
+
+Many-to-one: the state after the last row goes through a dense read-out. The images are scikit-learn's; the last 360
+were held out from the training, which is digits_train.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from timing import microseconds
+
+import gated_c as gc
+
+try:
+    from sklearn.datasets import load_digits
+except ImportError as error:
+    raise SystemExit('the images come with scikit-learn: pip install ".[examples]"') from error
+
+HERE = Path(__file__).parent
+HELD_OUT = 360
+
+Array = npt.NDArray[np.float32]
+
+
+def load_images() -> tuple[Array, npt.NDArray[np.int64]]:
+    """Images [1797, 8, 8] with pixels in 0..1, and their labels [1797]."""
+    data = load_digits()
+    return (data.images / 16).astype(np.float32), data.target
+
+
+class Classifier:
+    """The trained GRU and its read-out."""
+
+    def __init__(self) -> None:
+        self.gru = gc.load(HERE / "digits.pt", prefix="gru", batch_first=True)
+        with np.load(HERE / "digits_dense.npz") as dense:
+            self.weight, self.bias = dense["weight"], dense["bias"]
+
+    def __call__(self, x: Array) -> Array:
+        """Scores [N, 10] of images [N, 8, 8]."""
+        _, h = self.gru(x)
+        return self.read_out(h[-1])
+
+    def read_out(self, h: Array) -> Array:
+        """Scores [N, 10] of states [N, H]."""
+        return h @ self.weight.T + self.bias
+
+
+def show_row_by_row(classifier: Classifier, image: Array) -> None:
+    """Stream one image and print the best guess after each row."""
+    stream = classifier.gru.stream()
+    for row in image:
+        scores = classifier.read_out(stream.step(row[None]))[0]
+        guess = scores.argmax()
+        share = 1 / np.exp(scores - scores[guess]).sum()
+        pixels = "".join(" .:-=+*%@"[round(8 * pixel)] * 2 for pixel in row)
+        print(f"  {pixels}  {guess}  {share:4.0%}")
+
+
+def main() -> None:
+    images, labels = load_images()
+    x, truth = images[-HELD_OUT:], labels[-HELD_OUT:]
+    classifier = Classifier()
+
+    print("one image, the best guess after each row:")
+    show_row_by_row(classifier, x[0])
+
+    guesses = classifier(x).argmax(axis=1)
+    print("guessed", *guesses[:20])
+    print("is     ", *truth[:20])
+    print(f"right: {np.mean(guesses == truth):.1%} of {HELD_OUT} held-out images")
+
+    step = microseconds(partial(classifier.gru.stream().step, x[0, :1]), calls=1000)
+    batch = microseconds(partial(classifier, x), calls=5)
+    print(f"{step:.2f} µs per step of a stream")
+    print(f"{batch / HELD_OUT:.2f} µs per image in a batch of {HELD_OUT}, read-out included")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What kind of file this is: by what it contains, and by its name only where that says nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gated_c.errors import FormatError, UnsupportedError
+
+_ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_GIT_LFS = b"version https://git-lfs"
+
+#: The magic number that torch.save wrote first before 1.6, as pickle protocols 2 to 5, and 0 and 1, spell it.
+_TORCH_STREAM = (b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
+
+_OF_TORCH = frozenset({".pt", ".pth", ".bin", ".ckpt"})
+_UNSUPPORTED = frozenset({".keras", ".h5", ".hdf5", ".npz", ".onnx", ".tflite"})
+
+
+def file_kind(path: str | os.PathLike[str]) -> str:
+    """``"zip"``, ``"stream"`` (both of torch.save), ``"safetensors"`` or ``"gated"``.
+
+    Raises ``UnsupportedError`` for other formats, ``FormatError`` for a file that is not what its name says.
+    """
+    with open(path, "rb") as file:
+        head = file.read(64)
+    suffix = Path(os.fsdecode(path)).suffix.lower()
+    if head.startswith(_GIT_LFS):
+        raise FormatError("a pointer left by Git LFS, not the file itself; fetch that with `git lfs pull`")
+    if head.startswith(_HDF5) or suffix in _UNSUPPORTED:
+        raise UnsupportedError(f"{suffix or 'HDF5'} files are not supported; .pt, .pth, .safetensors and .gated are")
+    if head.startswith(_ZIP):
+        return "zip"
+    if any(magic in head for magic in _TORCH_STREAM):
+        return "stream"
+    if suffix == ".gated":
+        return "gated"
+    if head[8:9] == b"{" or suffix == ".safetensors":
+        return _kind_of_safetensors(path)
+    if suffix in _OF_TORCH:
+        raise FormatError("neither of the two formats of torch.save, or cut short")
+    raise UnsupportedError("an unknown kind of file; .pt, .pth, .safetensors and .gated are supported")
+
+
+def _kind_of_safetensors(path: str | os.PathLike[str]) -> str:
+    from gated_c.loaders import native, safetensors_file
+
+    _, metadata = safetensors_file.open_safetensors(path)
+    return "gated" if native.is_native(metadata) else "safetensors"

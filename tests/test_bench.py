@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import engine, peers
+from bench.case import Case
+from bench.compare import compare
+from bench.measure import Effort, check
+from bench.table import summary, write_csv, write_json
+
+CASES = [
+    Case("lstm", 1, 8),
+    Case("gru", 3, 5, batch=2),
+    Case("lstm", 3, 5, batch=2, seq_len=4),
+    Case("gru", 3, 5, batch=2, seq_len=4, lengths=(4, 1)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_engine_passes_the_check_made_before_timing(case: Case) -> None:
+    check({"gated_c": engine.runner(case)}, case)
+
+
+def test_a_wrong_engine_is_not_timed() -> None:
+    case = CASES[0]
+    wrong = engine.runner(case)
+    wrong.read = lambda: np.ones((1, 1, 8), np.float32)  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="wrong, LSTM I=1"):
+        check({"wrong": wrong}, case)
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="the probe of the machine needs a C compiler")
+def test_a_shape_is_timed_and_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(peers, "NAMES", ())
+    goals = {"roofline": 1e9, "torch": 1.0}
+    result = compare("one step", CASES[0], goals, Effort(seconds=0.001, least_rounds=2, most_rounds=2))
+
+    assert result.times["gated_c"].median > 0
+    assert set(result.missed) == {"roofline"}
+    assert "missed: roofline" in result.line()
+    assert "in 0 of 1, torch 1.00x not measured" in summary([result])
+    write_csv([result], tmp_path / "table.csv")
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 3
+    write_json({"cpu": "any"}, [result], tmp_path / "table.json")
+    assert json.loads((tmp_path / "table.json").read_text())["results"][0]["shape"] == "LSTM I=1    H=8"

@@ -1,0 +1,452 @@
+"""The commands as a shell user meets them: output, exit codes, messages, what is left on the disk."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import gated_c as gc
+from gated_c import cli, npy, timing
+
+T, N, C, H = 11, 5, 3, 4
+
+
+def layer(cell: str = "lstm", **options) -> gc.LayerSpec:
+    """A module with random weights."""
+    sizes = {"input_size": C, "hidden_size": H, **options}
+    shapes = gc.LayerSpec(cell, weights={}, **sizes).expected_shapes()
+    rng = np.random.default_rng(0)
+    weights = {name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    return gc.LayerSpec(cell, weights=weights, **sizes)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal(shape, np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty current directory, so that messages hold short names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model(folder) -> gc.Model:
+    """The LSTM in ``lstm.gated``, with an input for it in ``x.npy`` [T,N,C]."""
+    model = gc.Model([layer()])
+    model.save("lstm.gated")
+    np.save("x.npy", random(T, N, C))
+    return model
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "gated_c", *args]
+
+
+# info
+
+
+def test_info_lists_every_module_in_aligned_columns(folder, capsys):
+    encoder, decoder = layer(num_layers=2, bidirectional=True), layer("gru", input_size=7)
+    save_file(
+        {f"encoder.rnn.{name}": weight for name, weight in encoder.weights.items()}
+        | {f"decoder.{name}": weight for name, weight in decoder.weights.items()},
+        "two.safetensors",
+    )
+    assert cli.main(["info", "two.safetensors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "name",
+        "cell",
+        "layers",
+        "directions",
+        "input",
+        "hidden",
+        "proj",
+        "parameters",
+        "memory",
+    ]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert rows["encoder.rnn"][:7] == ["lstm", "2", "2", "3", "4", "-", str(encoder.num_parameters)]
+    assert rows["decoder"][:7] == ["gru", "1", "1", "7", "4", "-", str(decoder.num_parameters)]
+    assert len({line.index(row[6]) + len(row[6]) for line, row in zip(lines[1:], rows.values(), strict=True)}) == 1
+
+
+def test_info_does_not_pass_escape_sequences_on(folder, capsys):
+    save_file({f"\x1b[2Jrnn.{name}": weight for name, weight in layer().weights.items()}, "m.safetensors")
+    assert cli.main(["info", "m.safetensors"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+# run
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("block_floats", [1, 100, 10**6])
+def test_run_in_blocks_has_the_bits_of_one_call(folder, monkeypatch, bidirectional, batch_first, ragged, block_floats):
+    monkeypatch.setattr(npy, "BLOCK_FLOATS", block_floats)
+    monkeypatch.setattr(npy, "FULL_BATCH", 2)
+    model = gc.Model([layer(num_layers=2, bidirectional=bidirectional, batch_first=batch_first)])
+    model.save("m.gated")
+    x = random(N, T, C) if batch_first else random(T, N, C)
+    lengths = np.array([3, 0, T, 1, 7], np.uint8)
+    np.save("x.npy", x)
+    np.save("lengths.npy", lengths)
+    flags = ["--lengths", "lengths.npy"] if ragged else []
+    assert cli.main(["run", "m.gated", "x.npy", "-o", "y.npy", *flags]) == 0
+    expected, _ = model(x, lengths=lengths if ragged else None)
+    np.testing.assert_array_equal(np.load("y.npy"), expected, strict=True)
+
+
+def test_run_takes_heavy_models_in_short_blocks(monkeypatch):
+    model = gc.Model([layer()])
+    monkeypatch.setattr(npy, "BLOCK_MACS", 4 * N * model.num_parameters)
+    assert npy.block_size(model, T, N) == (4, N)
+
+
+def test_run_takes_one_sequence_without_a_batch_axis(model):
+    x = random(T, C)
+    np.save("x.npy", x)
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), model(x)[0], strict=True)
+
+
+@pytest.mark.parametrize("shape", [(0, N, C), (T, 0, C), (0, C)])
+def test_run_takes_empty_arrays(model, shape):
+    np.save("x.npy", np.empty(shape, np.float32))
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+    assert np.load("y.npy").shape == (*shape[:-1], H)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "<f2", "<i4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_run_takes_any_real_dtype_and_order(model, dtype, order):
+    x = np.asarray(3 * random(T, N, C), dtype, order=order)
+    np.save("x.npy", x)
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), model(x)[0], strict=True)
+
+
+def test_run_flags_tell_what_the_file_does_not(folder):
+    relu = layer("rnn_relu", batch_first=True)
+    save_file(
+        {f"a.{name}": weight for name, weight in layer().weights.items()}
+        | {f"b.{name}": weight for name, weight in relu.weights.items()},
+        "m.safetensors",
+    )
+    x = random(N, T, C)
+    np.save("x.npy", x)
+    flags = ["--prefix", "b", "--batch-first", "--nonlinearity", "relu"]
+    assert cli.main(["run", "m.safetensors", "x.npy", "-o", "y.npy", *flags]) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), gc.Model([relu])(x)[0], strict=True)
+
+
+def test_run_writes_to_a_redirected_stdout(model, capsysbinary):
+    assert cli.main(["run", "lstm.gated", "x.npy"]) == 0
+    y = np.load(io.BytesIO(capsysbinary.readouterr().out))
+    np.testing.assert_array_equal(y, model(np.load("x.npy"))[0], strict=True)
+
+
+def test_run_does_not_write_to_a_terminal(model, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["run", "lstm.gated", "x.npy"])
+    assert exit.value.code == 2
+    assert "use -o OUT.npy" in capsys.readouterr().err
+
+
+def test_run_writes_into_a_pipe_and_leaves_it_a_pipe(model, folder):
+    os.mkfifo("pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append(Path("pipe").read_bytes()), daemon=True)
+    reader.start()
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "pipe"]) == 0
+    reader.join()
+    np.testing.assert_array_equal(np.load(io.BytesIO(received[0])), model(np.load("x.npy"))[0])
+    assert Path("pipe").is_fifo()
+
+
+def test_run_may_replace_its_own_input(model):
+    x = np.load("x.npy")
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "x.npy"]) == 0
+    np.testing.assert_array_equal(np.load("x.npy"), model(x)[0])
+
+
+def test_run_writes_through_a_symbolic_link(model, folder):
+    Path("link.npy").symlink_to("real.npy")
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "link.npy"]) == 0
+    assert Path("link.npy").is_symlink()
+    assert np.load("real.npy").shape == (T, N, H)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(KeyboardInterrupt(), 130), (MemoryError(), 1), (OSError(28, "No space left on device"), 1)]
+)
+def test_run_leaves_the_old_output_after_a_failure(model, folder, monkeypatch, failure, code):
+    def fail_in_the_second_block(done: int) -> None:
+        raise failure
+
+    Path("y.npy").write_text("old")
+    before = files(folder)
+    monkeypatch.setattr(npy, "BLOCK_FLOATS", 1)
+    monkeypatch.setattr(cli, "_progress", lambda steps: cli.nullcontext(fail_in_the_second_block))
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == code
+    assert files(folder) == before
+    assert Path("y.npy").read_text() == "old"
+
+
+def test_run_finds_a_full_disk_before_it_starts(model, folder, monkeypatch, capsys):
+    def full(*args: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = files(folder)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 1
+    assert capsys.readouterr().err == "gated-c: error: y.npy: No space left on device\n"
+    assert files(folder) == before
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
+def test_progress_bar_is_for_terminals(model, monkeypatch, stream, shown):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(cli, "QUIET_SECONDS", 0)
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+    assert ("steps/s" in stream.getvalue()) == shown
+
+
+def test_progress_bar_waits_for_a_second(model, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+    assert sys.stderr.getvalue().strip() == ""
+
+
+def test_run_needs_no_tqdm(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
+
+
+# convert
+
+
+def test_convert_keeps_every_bit(model, folder):
+    weights = {f"net.rnn.{name}": weight for name, weight in layer("gru").weights.items()}
+    save_file(weights, "gru.safetensors")
+    assert cli.main(["convert", "gru.safetensors", "gru.gated", "--batch-first"]) == 0
+    converted = gc.load("gru.gated")
+    assert converted.batch_first
+    for name, weight in layer("gru").weights.items():
+        np.testing.assert_array_equal(converted.layers[0].weights[name], weight, strict=True)
+    assert files(folder) == {"lstm.gated", "x.npy", "gru.safetensors", "gru.gated"}
+
+
+# bench and cpu
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.001)
+    monkeypatch.setattr(timing, "WARM_UP_SECONDS", 0.001)
+
+
+def bench_rows(capsys) -> set[tuple[str, str]]:
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["p50", "us", "p99", "us", "calls"]
+    for line in lines[2:]:
+        _, _, p50, p99, calls = line.split()
+        assert float(p50) <= float(p99)
+        assert int(calls.replace(",", "")) > 0
+    return {tuple(line.split()[:2]) for line in lines[2:]}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("lstm", {"proj_size": 2}),
+        ("gru", {"num_layers": 2}),
+        ("rnn_tanh", {"bias": False}),
+        ("rnn_relu", {}),
+    ],
+)
+def test_bench_times_pytorch_beside_us(folder, quick, capsys, cell, options, batch_first):
+    pytest.importorskip("torch")
+    gc.Model([layer(cell, batch_first=batch_first, **options)]).save("m.gated")
+    assert cli.main(["bench", "m.gated", "-T", "4", "-N", "2"]) == 0
+    assert bench_rows(capsys) == set(itertools.product(["step", "sequence"], ["gated_c", "pytorch"]))
+
+
+def test_bench_needs_no_torch(model, quick, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert cli.main(["bench", "lstm.gated"]) == 0
+    assert bench_rows(capsys) == {("step", "gated_c"), ("sequence", "gated_c")}
+
+
+def test_bench_of_a_bidirectional_model_has_no_steps(folder, quick, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    gc.Model([layer(bidirectional=True)]).save("m.gated")
+    assert cli.main(["bench", "m.gated"]) == 0
+    assert bench_rows(capsys) == {("sequence", "gated_c")}
+
+
+def test_bench_compares_before_it_times(model, quick, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    other = layer(bias=False)
+    monkeypatch.setattr(timing, "torch_module", lambda _, make=timing.torch_module: make(other))
+    assert cli.main(["bench", "lstm.gated"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("gated-c: error: outputs differ from PyTorch's by up to ")
+    assert captured.out == ""
+
+
+def test_cpu_marks_the_chosen_isa(capsys):
+    assert cli.main(["cpu"]) == 0
+    header, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header == ["isa", "lanes", "usable", "exact", "chosen"]
+    info = gc.cpu_info()
+    assert [row[0] for row in rows] == [isa.name for isa in info.isas]
+    assert [row[0] for row in rows if row[4] == "yes"] == [info.chosen]
+
+
+# errors
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"gated-c {gc.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [[], ["dance"], ["info"], ["run", "m.gated"], ["bench", "m.gated", "-T", "0"], ["bench", "m.gated", "-N", "x"]],
+)
+def test_wrong_command_lines_exit_with_2(args, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(args)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: gated-c")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "none.pt"], "none.pt: No such file or directory"),
+        (["info", "."], r"\.: Is a directory"),
+        (["info", "linear.safetensors"], "linear.safetensors: no LSTM, GRU or RNN in it"),
+        (["bench", "none.gated"], "none.gated: No such file or directory"),
+        (["convert", "none.gated", "out.gated"], "none.gated: No such file or directory"),
+        (["convert", "lstm.gated", "none/out.gated"], "none/out.gated: No such file or directory"),
+        (["convert", "lstm.gated", "."], r"\.: Is a directory"),
+        (["convert", "lstm.gated", "out.gated", "--prefix", "decoder"], r"lstm.gated: .*'decoder'\n(.*\n)*.*"),
+        (["run", "lstm.gated", "none.npy", "-o", "y.npy"], "none.npy: No such file or directory"),
+        (["run", "lstm.gated", "x.npy", "-o", "none/y.npy"], "none/y.npy: No such file or directory"),
+        (["run", "lstm.gated", "x.npy", "-o", "."], r"\.: Is a directory"),
+        (["run", "lstm.gated", "wide.npy", "-o", "y.npy"],
+         r"wide.npy: expected an array \(T, N, 3\) or \(T, 3\), got \(5, 4\)"),
+        (["run", "lstm.gated", "complex.npy", "-o", "y.npy"], "complex.npy: .*expected real numbers, got complex128"),
+        (["run", "lstm.gated", "objects.npy", "-o", "y.npy"], "objects.npy: .*Python objects.*"),
+        (["run", "lstm.gated", "lstm.gated", "-o", "y.npy"], "lstm.gated: .*magic string.*"),
+        (["run", "lstm.gated", "empty.npy", "-o", "y.npy"], "empty.npy: .*"),
+        (["run", "lstm.gated", "cut.npy", "-o", "y.npy"], "cut.npy: .*"),
+        (["run", "lstm.gated", "x.npy", "--lengths", "x.npy", "-o", "y.npy"],
+         r"x.npy: expected \(5,\) integers, got \(11, 5, 3\) float32"),
+        (["run", "lstm.gated", "x.npy", "--lengths", "long.npy", "-o", "y.npy"],
+         "long.npy: expected 0 to 11, got 12 in row 3"),
+        (["run", "lstm.gated", "x.npy", "--lengths", "negative.npy", "-o", "y.npy"],
+         "negative.npy: expected 0 to 11, got -1 in row 0"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_file_and_leave_nothing(model, folder, capsys, args, message):
+    save_file({"weight": random(2, 2), "bias": random(2)}, "linear.safetensors")
+    np.save("wide.npy", random(5, 4))
+    np.save("complex.npy", np.zeros((T, N, C), complex))
+    np.save("objects.npy", np.array([[None] * C]), allow_pickle=True)
+    np.save("long.npy", np.array([0, 1, 2, 12, 12]))
+    np.save("negative.npy", np.array([-1, 1, 2, 3, 4]))
+    Path("empty.npy").touch()
+    Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-1])
+    before = files(folder)
+    assert cli.main(args) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(f"gated-c: error: {message}\n", captured.err)
+    assert captured.out == ""
+    assert files(folder) == before
+
+
+# as a process
+
+
+def run(*args: str, isa: str = "", **options) -> subprocess.CompletedProcess[str]:
+    """The finished command, its stdout buffered as in a shell."""
+    changes = {"PYTHONUNBUFFERED": "", "GATED_C_ISA": isa or os.environ.get("GATED_C_ISA", "")}
+    return subprocess.run(
+        command(*args), text=True, timeout=60, stderr=subprocess.PIPE, env=os.environ | changes, **options
+    )
+
+
+def test_python_m_is_the_command(model):
+    result = run("info", "lstm.gated", stdout=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("args", [["cpu"], ["--help"], ["run", "lstm.gated", "x.npy"]])
+def test_broken_pipe_is_quiet(model, args):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    result = run(*args, stdout=write_end)
+    os.close(write_end)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_full_stdout_is_an_error(model):
+    with open("/dev/full", "w") as full:
+        result = run("cpu", stdout=full)
+    assert (result.returncode, result.stderr) == (1, "gated-c: error: No space left on device\n")
+
+
+def test_unknown_isa_is_an_error(model):
+    result = run("bench", "lstm.gated", isa="abacus")
+    assert result.returncode == 1
+    assert re.fullmatch("gated-c: error: .*GATED_C_ISA.*\n", result.stderr)
+
+
+def test_ctrl_c_is_quiet_and_leaves_nothing(folder):
+    gc.Model([layer(hidden_size=512, num_layers=8, proj_size=8)]).save("slow.gated")
+    np.lib.format.open_memmap("long.npy", mode="w+", dtype=np.float32, shape=(10**6, C))
+    before = files(folder)
+    process = subprocess.Popen(command("run", "slow.gated", "long.npy", "-o", "y.npy"), stderr=subprocess.PIPE)
+    while files(folder) == before and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"")
+    assert files(folder) == before

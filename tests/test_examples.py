@@ -1,0 +1,109 @@
+"""Each example runs, is as good as it says, and gives PyTorch's numbers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DATA_FROM = {"digits": "sklearn", "sunspots": "statsmodels", "co2": "statsmodels"}
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
+def load(name: str) -> Any:
+    """The module of an example."""
+    pytest.importorskip(DATA_FROM[name])
+    return import_module(name)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run an example: what it prints."""
+
+    def run(name: str) -> str:
+        load(name).main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def number(before: str, text: str) -> float:
+    """The number after a piece of text that is there once."""
+    (found,) = re.findall(re.escape(before) + r" *([\d.]+)", text)
+    return float(found)
+
+
+def test_digits_are_read_right(run: Run) -> None:
+    printed = run("digits")
+    assert number("right:", printed) > 95.5
+    assert "µs per step" in printed
+
+
+def test_sunspots_are_forecast_better_than_by_the_baselines(run: Run) -> None:
+    printed = run("sunspots")
+    network = number("one year ahead:", printed)
+    assert network < 17
+    assert network < number("autoregression:", printed)
+    assert network < number("as the year before:", printed)
+    fed_back = number("fed back:", printed)
+    assert fed_back < 26
+    assert fed_back < number("as 11 years before:", printed)
+    assert "µs per step" in printed
+
+
+def test_co2_gaps_are_filled_better_than_by_the_baselines(run: Run) -> None:
+    printed = run("co2")
+    network = number("network:", printed)
+    assert network < 0.53
+    assert network < number("straight line:", printed)
+    assert network < number("as the year before:", printed)
+    assert "µs per step" in printed
+
+
+def inputs(name: str, example: Any) -> Any:
+    """All the data of an example as its network sees it."""
+    if name == "digits":
+        return example.load_images()[0]
+    if name == "sunspots":
+        return example.load_sunspots()[1][:, None, None] / example.SCALE
+    return example.features(example.windows(example.load_co2()[1]))
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("digits", "gru"), ("sunspots", "lstm"), ("co2", "lstm")])
+def test_the_engine_gives_the_numbers_of_torch(name: str, prefix: str) -> None:
+    torch = pytest.importorskip("torch")
+    import gated_c as gc
+
+    x = inputs(name, load(name))
+    network = import_module(f"{name}_train").Network()
+    network.load_state_dict(torch.load(EXAMPLES / f"{name}.pt"))
+    module = getattr(network, prefix)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(x))[0].numpy()
+
+    y, _ = gc.load(EXAMPLES / f"{name}.pt", prefix=prefix, batch_first=module.batch_first)(x)
+    assert np.abs(y - expected).max() < 1e-5
+    with np.load(EXAMPLES / f"{name}_dense.npz") as dense:
+        np.testing.assert_array_equal(dense["weight"], network.dense.weight.detach())
+        np.testing.assert_array_equal(dense["bias"], network.dense.bias.detach())
+
+
+@pytest.mark.parametrize("name", DATA_FROM)
+def test_a_missing_package_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, f"{DATA_FROM[name]}.datasets", None)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(SystemExit, match=r'pip install "\.\[examples\]"'):
+        import_module(name)
