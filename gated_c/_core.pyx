@@ -5,6 +5,8 @@ cimport numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
 
+from os import environ
+
 import numpy
 
 from gated_c.arrays import checked_float32, checked_output
@@ -29,7 +31,8 @@ cdef int check(gated_status status) except -1:
     if status == GATED_NO_MEMORY:
         raise MemoryError(message)
     if status in (GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA):
-        raise RuntimeError(f"{message} (see gated_c.cpu_info())")
+        usable = ", ".join(name for name, _, is_usable, _ in list_isas() if is_usable)
+        raise RuntimeError(f"{message}: expected one of {usable}, got {environ['GATED_C_ISA']!r}")
     raise ValueError(message)
 
 

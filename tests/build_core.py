@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
-FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 
@@ -44,10 +44,10 @@ def core_objects(cc, target):
 
 
 def build(cc, program, folder, *, target=None, link=()):
-    """Compile ``program`` (in tests/c) into ``folder`` and link it to the core; returns the executable."""
+    """Compile a C ``program`` (a path below the root) into ``folder`` and link it to the core; returns the executable."""
     objects, _ = core_objects(cc, target)
     own = Path(folder) / f"{Path(program).stem}.o"
-    compile_unit(cc, ROOT / "tests" / "c" / program, own)
+    compile_unit(cc, ROOT / program, own)
     executable = own.with_suffix("")
     subprocess.run([cc, own, *objects, "-o", executable, *link], check=True)
     return executable

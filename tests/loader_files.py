@@ -53,6 +53,16 @@ def text(value):
     return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
+def integer(value):
+    """The instruction that pushes an int64."""
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def integers(values):
+    """The instructions that push a tuple of int64."""
+    return b"(" + b"".join(map(integer, values)) + b"t"
+
+
 def tensor(shape, strides, offset=0, numel=4, key="a"):
     """The instructions that rebuild a float32 tensor."""
     size = b"\x8a\x08" + struct.pack("<q", numel)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from build_core import build, compiler
+from tests.build_core import build, compiler
 from conftest import random_spec
 
 import gated_c as gc
@@ -19,7 +19,7 @@ def test_steps_and_runs_allocate_nothing_in_c(tmp_path):
         pytest.skip("needs a C compiler")
     wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "free")]
 
-    executable = build(cc, "allocation.c", tmp_path, link=wrapped)
+    executable = build(cc, "tests/c/allocation.c", tmp_path, link=wrapped)
     done = subprocess.run([executable], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from build_core import build, compiler
+from tests.build_core import build, compiler
 from conftest import EXACT
 
 
@@ -22,7 +22,7 @@ def expected(tmp_path_factory):
     cc = compiler("gcc")
     if cc is None:
         pytest.skip("needs gcc")
-    executable = build(cc, "bits.c", tmp_path_factory.mktemp("gcc"))
+    executable = build(cc, "tests/c/bits.c", tmp_path_factory.mktemp("gcc"))
     lines = hashes(executable, isa=EXACT[0])
     for isa in EXACT[1:]:
         assert hashes(executable, isa=isa) == lines
@@ -33,7 +33,7 @@ def test_clang_computes_the_bits_of_gcc(expected, tmp_path):
     cc = compiler("clang")
     if cc is None:
         pytest.skip("needs clang")
-    executable = build(cc, "bits.c", tmp_path)
+    executable = build(cc, "tests/c/bits.c", tmp_path)
     for isa in EXACT:
         assert hashes(executable, isa=isa) == expected
 
@@ -42,5 +42,5 @@ def test_neon_computes_the_bits_of_x86(expected, tmp_path):
     cc, emulator = compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64")
     if cc is None or emulator is None:
         pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user")
-    executable = build(cc, "bits.c", tmp_path, target="aarch64-linux-gnu", link=["-static", "-lm"])
+    executable = build(cc, "tests/c/bits.c", tmp_path, target="aarch64-linux-gnu", link=["-static", "-lm"])
     assert hashes(executable, runner=[emulator]) == expected

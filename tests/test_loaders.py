@@ -139,19 +139,11 @@ def test_weights_that_do_not_fit_are_all_named(tmp_path):
 
 
 def test_only_the_chosen_module_has_to_be_sound(tmp_path):
-    torch.save(
-        {"good.weight_ih": torch.zeros(4, 2), "good.weight_hh": torch.zeros(4, 1)} | _weight_norm(), tmp_path / "a.pt"
-    )
+    names = ("good.weight_ih", "good.weight_hh", "bad.weight_ih_l0", "bad.weight_hh_l0_g", "bad.weight_hh_l0_v")
+    torch.save({name: torch.ones(4, 1) for name in names}, tmp_path / "a.pt")
     assert load_one(tmp_path / "a.pt", prefix="good").cell == "lstm"
-    with pytest.raises(
-        UnsupportedError, match=r"bad: 'bad\.weight_hh_l0_g' is part of a parametrised weight.*before saving"
-    ):
+    with pytest.raises(UnsupportedError, match=r"bad: 'bad\.weight_hh_l0_g' is part of a parametrised weight"):
         load_layers(tmp_path / "a.pt", prefix="bad")
-
-
-def _weight_norm():
-    names = ("weight_ih_l0", "weight_hh_l0_g", "weight_hh_l0_v", "bias_ih_l0", "bias_hh_l0")
-    return {f"bad.{name}": torch.ones(4, 1) for name in names}
 
 
 def test_new_style_parametrisations_are_refused_by_name(tmp_path):

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from gated_c.errors import FormatError
-from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors
+from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
 from gated_c.spec import Array, LayerSpec
 
 VERSION = 1
@@ -40,7 +39,7 @@ def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
     fit their layer, ``OSError`` where nothing can be written."""
     for layer in layers:
         layer.validate()
-    tensors = {
+    arrays = {
         f"{index}.{name}": np.ascontiguousarray(weight)
         for index, layer in enumerate(layers)
         for name, weight in layer.weights.items()
@@ -49,12 +48,15 @@ def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
     metadata = {
         "gated_version": str(VERSION),
         "gated_layers": description,
-        "gated_crc32": _checksum(description, tensors),
+        "gated_crc32": _checksum(description, arrays),
     }
     target = Path(os.path.realpath(path))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         unfinished = Path(folder, target.name)
-        save_file(tensors, unfinished, metadata)
+        with open(unfinished, "wb") as file:
+            write_safetensors(file, arrays, metadata)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(unfinished, target)
 
 
@@ -105,7 +107,7 @@ def _layer(description: Any, weights: Mapping[str, Array]) -> LayerSpec:
     if not isinstance(description, dict) or {name: type(value) for name, value in description.items()} != _FIELDS:
         raise FormatError(f"gated_layers: expected {', '.join(_FIELDS)} for each layer")
     if description["num_layers"] > len(weights):
-        raise FormatError(f"gated_layers: {description['num_layers']:.0e} layers in {len(weights)} weights")
+        raise FormatError(f"gated_layers: more layers than the {len(weights)} weights")
     layer = LayerSpec(weights=weights, **description)
     layer.validate()
     return layer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import mmap
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,20 @@ def open_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, MappedTens
     metadata = header.pop("__metadata__", None) or {}
     body = data[start:]
     return {name: _mapped(body, entry) for name, entry in header.items()}, metadata
+
+
+def write_safetensors(file: IO[bytes], arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write C-contiguous float32 arrays, each starting where a SIMD register may be loaded from."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    stop = 0
+    for name, array in arrays.items():
+        start, stop = stop, stop + array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, stop]}
+    content = json.dumps(header).encode()
+    content += b" " * (-(8 + len(content)) % 64)
+    file.write(len(content).to_bytes(8, "little") + content)
+    for array in arrays.values():
+        file.write(array.astype("<f4", copy=False).data)
 
 
 def _mapped(body: memoryview, entry: dict[str, Any]) -> MappedTensor:

@@ -1,0 +1,279 @@
+import json
+import os
+import re
+import struct
+import threading
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from conftest import CELLS, random_spec, same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from gated_c import FormatError
+from gated_c.loaders import load_layers, native, read_layers
+from gated_c.spec import LayerSpec
+
+DESCRIBED = [field.name for field in fields(LayerSpec) if field.name != "weights"]
+
+
+@pytest.fixture
+def chain():
+    rng = np.random.default_rng(1)
+    lstm = random_spec(rng, "lstm", 2, 3, num_layers=2, bidirectional=True, proj_size=2, batch_first=True)
+    return [replace(lstm, name="encoder.lstm"), replace(random_spec(rng, "rnn_relu", 4, 2, bias=False), name="decoder")]
+
+
+@pytest.fixture
+def path(tmp_path, chain):
+    native.save(chain, tmp_path / "m.gated")
+    return tmp_path / "m.gated"
+
+
+def assert_same(got, expected):
+    for name in DESCRIBED:
+        assert getattr(got, name) == getattr(expected, name)
+    assert got.weights.keys() == expected.weights.keys()
+    for name, weight in got.weights.items():
+        assert same_bits(weight, expected.weights[name])
+
+
+@st.composite
+def specs(draw):
+    cell = draw(st.sampled_from(CELLS))
+    hidden_size = draw(st.integers(1, 9))
+    proj_size = draw(st.integers(0, hidden_size - 1)) if cell == "lstm" else 0
+    spec = random_spec(
+        np.random.default_rng(draw(st.integers(0, 99))),
+        cell,
+        draw(st.integers(1, 9)),
+        hidden_size,
+        num_layers=draw(st.integers(1, 11)),
+        bidirectional=draw(st.booleans()),
+        proj_size=proj_size,
+        bias=draw(st.booleans()),
+        batch_first=draw(st.booleans()),
+    )
+    return replace(spec, name=draw(st.text(st.characters())))
+
+
+@settings(max_examples=40)
+@given(st.lists(specs(), min_size=1, max_size=12))
+def test_a_round_trip_keeps_every_bit_and_field(tmp_path_factory, layers):
+    path = tmp_path_factory.mktemp("native") / "m.gated"
+    native.save(layers, path)
+    for got, expected in zip(native.read(path), layers, strict=True):
+        assert_same(got, expected)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1))
+def test_any_bit_pattern_survives(tmp_path_factory, bits):
+    values = np.array([bits], np.uint32).view(np.float32)
+    weights = {"weight_ih_l0": values, "weight_hh_l0": np.ones((1, 1), np.float32)}
+    path = tmp_path_factory.mktemp("native") / "m.gated"
+    native.save([LayerSpec.from_weights(weights)], path)
+    assert same_bits(native.read(path)[0].weights["weight_ih_l0"], values)
+
+
+def test_weights_are_read_only_views_of_the_file(path):
+    for layer in native.read(path):
+        for weight in layer.weights.values():
+            assert not weight.flags.owndata
+            assert not weight.flags.writeable
+            assert weight.flags.aligned
+            with pytest.raises(ValueError, match="read-only"):
+                weight[...] = 0
+
+
+def test_a_file_may_be_replaced_while_it_is_mapped(path, chain):
+    before = native.read(path)
+    native.save(chain[:1], path)
+    assert len(native.read(path)) == 1
+    path.unlink()
+    for got, expected in zip(before, chain, strict=True):
+        assert_same(got, expected)
+
+
+def test_a_file_can_be_saved_over_itself(path, chain):
+    native.save(native.read(path), path)
+    for got, expected in zip(native.read(path), chain, strict=True):
+        assert_same(got, expected)
+
+
+def test_the_file_is_ordinary_safetensors(path, chain):
+    tensors = load_file(path)
+    assert set(tensors) == {f"{n}.{name}" for n, layer in enumerate(chain) for name in layer.weights}
+    assert same_bits(tensors["1.weight_hh_l0"], chain[1].weights["weight_hh_l0"])
+
+
+def test_a_chain_loads_whole_and_a_prefix_picks_from_it(path, chain):
+    assert [layer.name for layer in load_layers(path)] == ["encoder.lstm", "decoder"]
+    assert [layer.name for layer in read_layers(path)] == ["encoder.lstm", "decoder"]
+    (decoder,) = load_layers(path, prefix="decoder")
+    assert_same(decoder, chain[1])
+    with pytest.raises(ValueError, match=r"(?s)got 'encoder'.*'encoder\.lstm'.*'decoder'"):
+        load_layers(path, prefix="encoder")
+
+
+def test_keywords_overrule_the_file(path):
+    lstm, rnn = load_layers(path, batch_first=False, nonlinearity="tanh")
+    assert (lstm.cell, lstm.batch_first, rnn.cell) == ("lstm", False, "rnn_tanh")
+
+
+def test_it_is_known_by_its_contents(path):
+    path.rename(path.with_suffix(".bin"))
+    assert [layer.name for layer in load_layers(path.with_suffix(".bin"))] == ["encoder.lstm", "decoder"]
+
+
+def test_arrays_of_any_layout_are_saved(tmp_path, chain):
+    strided = {name: np.asfortranarray(weight) for name, weight in chain[0].weights.items()}
+    native.save([replace(chain[0], weights=strided)], tmp_path / "m.gated")
+    assert_same(native.read(tmp_path / "m.gated")[0], chain[0])
+
+
+def test_weights_that_do_not_fit_are_not_saved(tmp_path, chain):
+    with pytest.raises(ValueError, match="hidden_size"):
+        native.save([replace(chain[1], hidden_size=0)], tmp_path / "m.gated")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(path, chain, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    before = path.read_bytes()
+    for target in ("write_safetensors", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"gated_c.loaders.native.{target}", fail)
+            with pytest.raises(OSError, match="disk full"):
+                native.save(chain, path)
+        assert path.read_bytes() == before
+        assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_folder_that_does_not_exist_is_an_os_error(tmp_path, chain):
+    with pytest.raises(FileNotFoundError):
+        native.save(chain, tmp_path / "none" / "m.gated")
+
+
+def test_the_file_has_ordinary_permissions(path):
+    (path.parent / "ordinary").write_bytes(b"")
+    assert path.stat().st_mode == (path.parent / "ordinary").stat().st_mode
+
+
+def test_a_link_is_followed_and_stays(tmp_path, path, chain):
+    link = tmp_path / "link.gated"
+    link.symlink_to(path.name)
+    native.save(chain[:1], link)
+    assert link.is_symlink()
+    assert len(native.read(path)) == 1
+
+
+def test_threads_may_save_to_one_file(path, chain):
+    threads = [threading.Thread(target=native.save, args=(chain, path)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(native.read(path)) == 2
+    assert os.listdir(path.parent) == [path.name]
+
+
+def rewrite(path, layers=None, **changes):
+    """The same tensors under other metadata, with a checksum that fits."""
+    tensors = load_file(path)
+    header_size = struct.unpack("<Q", path.read_bytes()[:8])[0]
+    metadata = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
+    if layers is not None:
+        metadata["gated_layers"] = (
+            layers if isinstance(layers, str) else json.dumps(layers(json.loads(metadata["gated_layers"])))
+        )
+        metadata["gated_crc32"] = native._checksum(metadata["gated_layers"], tensors)
+    metadata |= changes
+    save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
+    return path
+
+
+@pytest.mark.parametrize("version", ["2", "0", "1.0", "", "one"])
+def test_another_version_is_named(path, version):
+    message = f"m.gated: format version {version!r}, this gated_c reads 1; a newer gated_c may read it"
+    with pytest.raises(FormatError, match=re.escape(message)):
+        load_layers(rewrite(path, gated_version=version))
+
+
+def test_plain_safetensors_under_this_name_are_a_format_error(path):
+    with pytest.raises(FormatError, match=r"not a \.gated one"):
+        load_layers(rewrite(path, gated_version=None))
+
+
+@pytest.mark.parametrize("checksum", [None, "", "00000000", "zzzzzzzz"])
+def test_a_wrong_checksum_is_a_format_error(path, checksum):
+    with pytest.raises(FormatError, match="the file was altered"):
+        load_layers(rewrite(path, gated_crc32=checksum))
+
+
+def test_an_altered_weight_is_noticed(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"m\.gated: contents do not match the checksum: the file was altered"):
+        load_layers(path)
+
+
+def test_tensors_of_another_dtype_are_a_format_error(path):
+    tensors = {name: weight.view(np.int32) for name, weight in load_file(path).items()}
+    save_file(tensors, path, {"gated_version": "1"})
+    with pytest.raises(FormatError, match="expected F32, got I32"):
+        load_layers(path)
+
+
+def changed(**changes):
+    return lambda layers: [{**layers[0], **changes}, *layers[1:]]
+
+
+BAD_DESCRIPTIONS = {
+    "not JSON": "{",
+    "nesting": "[" * 100_000,
+    "not a list": "3",
+    "no layers": lambda layers: [],
+    "a layer too few": lambda layers: layers[:1],
+    "a layer too many": lambda layers: [*layers, layers[0]],
+    "not an object": lambda layers: [1, 2],
+    "a field missing": lambda layers: [{"cell": "lstm"}, layers[1]],
+    "a field too many": changed(color="red"),
+    "a number that is a string": changed(hidden_size="3"),
+    "a number that is a truth": changed(num_layers=True),
+    "a truth that is a number": changed(bidirectional=1),
+    "an unknown cell": changed(cell="transformer"),
+    "a size that does not fit": changed(hidden_size=4),
+    "a negative size": changed(input_size=-1),
+    "an enormous size": changed(hidden_size=10**4000),
+    "a billion layers": changed(num_layers=10**9),
+    "10**4000 layers": changed(num_layers=10**4000),
+    "minus a billion layers": changed(num_layers=-(10**9)),
+}
+
+
+@pytest.mark.parametrize("layers", BAD_DESCRIPTIONS.values(), ids=BAD_DESCRIPTIONS.keys())
+def test_descriptions_without_sense_are_a_format_error(path, layers):
+    with pytest.raises(FormatError, match=r"m\.gated: "):
+        load_layers(rewrite(path, layers))
+
+
+def test_no_single_byte_can_change_unnoticed(tmp_path):
+    """Every byte of a small file, three ways: an error, or what was saved."""
+    rng = np.random.default_rng(2)
+    saved = random_spec(rng, "gru", 1, 1)
+    path = tmp_path / "m.gated"
+    native.save([saved], path)
+    whole = path.read_bytes()
+    for position, byte in enumerate(whole):
+        for flip in (1 << rng.integers(8), 0x20, 0xFF):
+            path.write_bytes(whole[:position] + bytes([byte ^ flip]) + whole[position + 1 :])
+            try:
+                (layer,) = load_layers(path)
+            except FormatError:
+                continue
+            assert_same(layer, saved)
