@@ -15,7 +15,13 @@ INCLUDE = ["gated_c/include"]
 # Explicit fma only, so that every compiler rounds alike; -O3 turns the lane loops of kernels/vec.h into instructions.
 FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 if os.environ.get("GATED_C_SANITIZE"):
-    FLAGS += ["-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    FLAGS += [
+        "-O1",
+        "-g1",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+    ]
 LINK = [flag for flag in FLAGS if flag.startswith("-fsanitize")]
 
 AVX2 = ["-mavx2", "-mfma"]

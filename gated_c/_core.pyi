@@ -25,9 +25,7 @@ class Engine:
         lengths: npt.NDArray[np.int64] | None = None,
         mask: npt.NDArray[np.bool_] | None = None,
     ) -> None: ...
-    def run_packed(
-        self, x: _Floats, y: _Floats, state: _Floats, batch_sizes: npt.NDArray[np.int64]
-    ) -> None: ...
+    def run_packed(self, x: _Floats, y: _Floats, state: _Floats, batch_sizes: npt.NDArray[np.int64]) -> None: ...
 
 class StreamEngine:
     engine: Engine

@@ -36,11 +36,11 @@ cdef int check(gated_status status) except -1:
     raise ValueError(message)
 
 
-cdef inline float *floats(np.ndarray array):
+cdef inline float *floats(np.ndarray array) noexcept:
     return <float *>np.PyArray_DATA(array)
 
 
-cdef inline ptrdiff_t stride(np.ndarray array, int axis):
+cdef inline ptrdiff_t stride(np.ndarray array, int axis) noexcept:
     """In elements."""
     return np.PyArray_STRIDE(array, axis) // np.PyArray_ITEMSIZE(array)
 
@@ -233,7 +233,7 @@ cdef int in_use() except -1:
     raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
 
 
-cdef inline bint is_ready(array, int rows, int width, bint writeable):
+cdef inline bint is_ready(array, int rows, int width, bint writeable) noexcept:
     """Whether the kernels can use an array [rows, width] as it is."""
     return (
         np.PyArray_CheckExact(array)

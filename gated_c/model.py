@@ -13,7 +13,7 @@ from gated_c import packed
 from gated_c._core import Engine
 from gated_c.arrays import Array, as_float32, checked_output, with_contiguous_rows
 from gated_c.spec import LayerSpec
-from gated_c.state import State, flatten_state, unflatten_state, zero_state
+from gated_c.state import flatten_state, unflatten_state, zero_state
 from gated_c.stream import Stream
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -142,9 +142,8 @@ class Model:
         """y in the caller's shape and as a [T,N,D*H] view."""
         seq_len, batch = x.shape[:2]
         swap = self.batch_first and not unbatched
-        shape = (batch, seq_len, self.output_size) if swap else (seq_len, batch, self.output_size)
-        if unbatched:
-            shape = (seq_len, self.output_size)
+        rows = () if unbatched else (batch,)
+        shape = (*rows, seq_len, self.output_size) if swap else (seq_len, *rows, self.output_size)
         if out is None:
             y = np.empty(shape, np.float32)
         else:
@@ -171,9 +170,8 @@ class Model:
         array = np.asarray(mask)
         if array.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {array.dtype}")
-        shape = (batch, seq_len) if self.batch_first else (seq_len, batch)
-        if unbatched:
-            shape = (seq_len,)
+        rows = () if unbatched else (batch,)
+        shape = (*rows, seq_len) if self.batch_first else (seq_len, *rows)
         if array.shape != shape:
             raise ValueError(f"mask: expected {shape}, got {array.shape}")
         if unbatched:

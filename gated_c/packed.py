@@ -18,7 +18,7 @@ def is_packed(x: Any) -> bool:
 
 
 def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]:
-    """``(PackedSequence, state)`` with tensors, as the torch module returns them; the state is in the caller's order."""
+    """``(PackedSequence, state)`` of tensors, as the torch module returns them; the state is in the caller's order."""
     import torch
 
     data = np.ascontiguousarray(as_float32("x.data", x.data.detach()))
@@ -36,9 +36,7 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
     engine.run_packed(data, y, flat, batch_sizes)
     final = _reorder(unflatten_state(layer, flat, batch, unbatched=False), x.unsorted_indices)
     tensors = tuple(torch.from_numpy(part) for part in final)
-    result = torch.nn.utils.rnn.PackedSequence(
-        torch.from_numpy(y), x.batch_sizes, x.sorted_indices, x.unsorted_indices
-    )
+    result = torch.nn.utils.rnn.PackedSequence(torch.from_numpy(y), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
     return result, tensors if layer.has_c else tensors[0]
 
 

@@ -68,7 +68,7 @@ class LayerSpec:
         return sum(int(w.size) for w in self.weights.values())
 
     def suffixes(self) -> Iterator[tuple[int, str]]:
-        """``(layer, suffix)`` of every direction of every layer, in the order of the state: ``_l0``, ``_l0_reverse``."""
+        """``(layer, suffix)`` of every direction of every layer in the state's order: ``_l0``, ``_l0_reverse``."""
         for layer in range(self.num_layers):
             for direction in ("", "_reverse")[: self.num_directions]:
                 yield layer, f"_l{layer}{direction}"

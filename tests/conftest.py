@@ -20,7 +20,17 @@ def isa(request, monkeypatch):
 
 
 def random_spec(
-    rng, cell, input_size, hidden_size, *, num_layers=1, bidirectional=False, proj_size=0, bias=True, batch_first=False, gain=1.0
+    rng,
+    cell,
+    input_size,
+    hidden_size,
+    *,
+    num_layers=1,
+    bidirectional=False,
+    proj_size=0,
+    bias=True,
+    batch_first=False,
+    gain=1.0,
 ):
     """A module with PyTorch's initial distribution, uniform in +-gain / sqrt(H)."""
     empty = LayerSpec(
@@ -61,7 +71,9 @@ def parts(state):
 
 def same_bits(a, b):
     """Equal as bit patterns, so that NaN equals itself and 0 differs from -0."""
-    return a.shape == b.shape and np.array_equal(np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32))
+    return a.shape == b.shape and np.array_equal(
+        np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32)
+    )
 
 
 CELLS = sorted(GATES)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.build_core import build, compiler
 from conftest import random_spec
 
 import gated_c as gc
+from tests.build_core import build, compiler
+
 
 def test_steps_and_runs_allocate_nothing_in_c(tmp_path):
     cc = compiler("gcc") or compiler("clang")
@@ -22,6 +23,7 @@ def test_steps_and_runs_allocate_nothing_in_c(tmp_path):
     executable = build(cc, "tests/c/allocation.c", tmp_path, link=wrapped)
     done = subprocess.run([executable], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
 
 @pytest.mark.parametrize("hidden_size", [8, 200])  # without and with the GIL released
 def test_a_step_allocates_nothing_in_python(hidden_size):
@@ -43,8 +45,10 @@ def test_a_step_allocates_nothing_in_python(hidden_size):
     assert abs(blocks) <= 2  # the counters themselves
     assert peak < 200
 
+
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_ten_thousand_models_leave_no_memory_behind():

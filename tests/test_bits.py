@@ -12,7 +12,7 @@ import gated_c as gc
 
 SEQ_LEN, BATCH = 75, 11
 
-#: Sizes that take different kernels: one padded block, a narrow table, several blocks, the input product computed ahead.
+#: Sizes that take different kernels: one padded block, a narrow table, several blocks, input products computed ahead.
 SHAPES = [(1, 1), (3, 8), (1, 20), (17, 16), (5, 33), (40, 40), (64, 64), (60, 100), (130, 129)]
 
 OPTIONS = {

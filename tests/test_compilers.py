@@ -4,8 +4,9 @@ import os
 import subprocess
 
 import pytest
-from tests.build_core import build, compiler
 from conftest import EXACT
+
+from tests.build_core import build, compiler
 
 
 def hashes(executable, *, isa=None, runner=()):

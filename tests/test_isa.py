@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.build_core import ROOT, isa_flags
 from conftest import USABLE, random_spec
 
 import gated_c as gc
+from tests.build_core import ROOT, isa_flags
 
 
 def rows_of_isa_def():
@@ -43,7 +43,7 @@ def test_a_forced_one_is_chosen_and_runs(isa):
 
 def test_an_unknown_name_fails_clearly(monkeypatch):
     monkeypatch.setenv("GATED_C_ISA", "mmx")
-    with pytest.raises(RuntimeError, match="that this build does not have: expected one of .*, got 'mmx'"):
+    with pytest.raises(RuntimeError, match=r"that this build does not have: expected one of .*, got 'mmx'"):
         gc.cpu_info()
     with pytest.raises(RuntimeError, match="GATED_C_ISA"):
         gc.Model([random_spec(np.random.default_rng(0), "gru", 2, 3)])

@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
+import reference
 from conftest import CELLS, SIZES, parts, random_spec, random_state, state_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gated_c as gc
-import reference
 
 torch = pytest.importorskip("torch")
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-#: A layer's error against float64 at PyTorch's initial weights: H products, each rounded to 2^-24 of a sum below 4, then
-#: activations of 3 ulp; it does not grow with T because gates below 1 forget.
+#: A layer's error against float64 at PyTorch's initial weights: H products, each rounded to 2^-24 of a sum below 4,
+#: then activations of 3 ulp; it does not grow with T because gates below 1 forget.
 TOLERANCE = 1e-6
 
 
@@ -55,20 +55,6 @@ def run(spec, x, h, c, **options):
     x = x.swapaxes(0, 1) if spec.batch_first else x
     y, state = model(x, None if h is None else state_of(spec, h, c), **options)
     return (y.swapaxes(0, 1) if spec.batch_first else y), state
-
-
-def torch_module(spec):
-    options = dict(
-        num_layers=spec.num_layers, bidirectional=spec.bidirectional, bias=spec.bias, batch_first=spec.batch_first
-    )
-    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(spec.cell, torch.nn.RNN)
-    if spec.cell == "lstm":
-        options["proj_size"] = spec.proj_size
-    if kind is torch.nn.RNN:
-        options["nonlinearity"] = spec.cell.removeprefix("rnn_")
-    module = kind(spec.input_size, spec.hidden_size, **options).eval()
-    module.load_state_dict({name: torch.from_numpy(w) for name, w in spec.weights.items()})
-    return module
 
 
 def error(actual, expected):
@@ -167,7 +153,15 @@ def test_unbatched_input_is_one_row_without_its_axis(cell, batch_first):
     h, c = random_state(rng, spec, 1)
     model = gc.Model([spec])
     y, state = model(x, state_of(spec, h[:, 0], c[:, 0]), mask=np.arange(11) % 3 > 0)
-    row, row_state = run(spec, x[:, None], h, c, mask=(np.arange(11) % 3 > 0)[(None if batch_first else slice(None)), ...].reshape((1, 11) if batch_first else (11, 1)))
+    row, row_state = run(
+        spec,
+        x[:, None],
+        h,
+        c,
+        mask=(np.arange(11) % 3 > 0)[(None if batch_first else slice(None)), ...].reshape(
+            (1, 11) if batch_first else (11, 1)
+        ),
+    )
     assert y.shape == (11, 18)
     assert np.array_equal(y, row[:, 0])
     for part, other in zip(parts(state), parts(row_state), strict=True):

@@ -1,5 +1,7 @@
 """Choosing among what a file holds, and telling kinds of files apart."""
 
+import gc
+import os
 import subprocess
 import sys
 from collections import OrderedDict
@@ -136,6 +138,20 @@ def test_weights_that_do_not_fit_are_all_named(tmp_path):
     assert str(tmp_path / "a.pt") + ": rnn: " in str(caught.value)
     assert "weight_ih_l1: expected (12, 3), got (12, 7)" in str(caught.value)
     assert "bias_hh_l1: missing" in str(caught.value)
+
+
+def test_loading_leaves_no_open_file_behind(path, tmp_path, tagger):
+    torch.save(tagger.state_dict(), tmp_path / "stream.pt", _use_new_zipfile_serialization=False)
+    save_file(tagger.state_dict(), tmp_path / "plain.safetensors")
+    gc.disable()
+    try:
+        before = os.listdir("/proc/self/fd")
+        for name in (path, tmp_path / "stream.pt", tmp_path / "plain.safetensors"):
+            for _ in range(3):
+                read_layers(name)
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        gc.enable()
 
 
 def test_only_the_chosen_module_has_to_be_sound(tmp_path):

@@ -110,7 +110,11 @@ def test_a_cell_without_c_takes_h_alone(x):
         ([1.0, 2.0, 3.0], TypeError, "lengths: expected integers, got float64"),
         ([1, np.nan, 3], TypeError, "lengths: expected integers, got float64"),
         (3, ValueError, r"lengths: expected \(3,\), got \(\)"),
-        (np.array([2**63], np.uint64).repeat(3), ValueError, "lengths: expected 0 to 5, got 9223372036854775808 in row 0"),
+        (
+            np.array([2**63], np.uint64).repeat(3),
+            ValueError,
+            "lengths: expected 0 to 5, got 9223372036854775808 in row 0",
+        ),
     ],
 )
 def test_wrong_lengths(model, x, lengths, error, message):

@@ -71,7 +71,10 @@ def test_sizes_out_of_range(change, message):
         ({"weight_ih_l0": (8, 3), "weight_hh_l0": (8, 0)}, "weight_hh_l0: expected two dimensions of at least 1"),
         ({"weight_ih_l0": (10, 3), "weight_hh_l0": (10, 5)}, "expected 4, 3 or 1 times 5 rows"),
         ({"weight_ih_l0": (21, 3), "weight_hh_l0": (21, 5)}, "expected 4, 3 or 1 times 5 rows"),
-        ({"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "weight_ih_l99999": (20, 5)}, "of 100000 layers, got 3 arrays"),
+        (
+            {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "weight_ih_l99999": (20, 5)},
+            "of 100000 layers, got 3 arrays",
+        ),
     ],
 )
 def test_weights_that_describe_no_module(weights, message):

@@ -170,7 +170,7 @@ def test_run_of_a_wrong_shape(stream, bad):
 
 
 def test_bidirectional_models_say_why_they_cannot_stream():
-    with pytest.raises(ValueError, match="bidirectional .* reverse direction starts at the end"):
+    with pytest.raises(ValueError, match=r"bidirectional .* reverse direction starts at the end"):
         make(bidirectional=True).stream()
 
 

@@ -65,7 +65,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, MappedTens
 
 
 def write_safetensors(file: IO[bytes], arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write C-contiguous float32 arrays, each starting where a SIMD register may be loaded from."""
+    """Write C-contiguous float32 arrays, one behind the other from a multiple of 64 bytes on."""
     header: dict[str, Any] = {"__metadata__": metadata}
     stop = 0
     for name, array in arrays.items():

@@ -73,10 +73,10 @@ class Found:
         return ".".join(parts)
 
     def describe(self) -> str:
-        """The shapes of the first layer and the number of weights, for a list to choose from."""
+        """The shapes of the first layer and the number of weights, or the refusal, for a list to choose from."""
         names = [name for name in ("weight_ih_l0", "weight_hh_l0") if name in self.tensors]
         shapes = [f"{name} {self.tensors[name].shape}" for name in names]
-        return ", ".join([*shapes, f"{len(self.tensors)} weights"])
+        return self.refusal or ", ".join([*shapes, f"{len(self.tensors)} weights"])
 
     def read(self, name: str, batch_first: bool | None = None, nonlinearity: str | None = None) -> LayerSpec:
         """Read the weights; ``None`` keeps what the file says. Raises ``FormatError`` and ``UnsupportedError``."""

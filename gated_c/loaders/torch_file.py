@@ -10,7 +10,8 @@ import os
 import struct
 import zipfile
 import zlib
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -28,7 +29,7 @@ _MAX_EXPANSION = 16
 
 #: Pickle instructions allowed in any file, beside one for every eight bytes of it. A vocabulary of 100,000 words
 #: takes about 600,000; the most wasteful million takes some 100 MB.
-_MIN_INSTRUCTIONS = 1_000_000
+_MIN_INSTRUCTIONS = 500_000
 
 _SAVE_WEIGHTS = "save its weights instead: torch.save({}.state_dict(), 'weights.pt')"
 _TORCHSCRIPT = "a TorchScript archive; " + _SAVE_WEIGHTS.format("torch.jit.load(path)")
@@ -134,7 +135,7 @@ class _Stream:
         self.data = _map(path)
         self.kinds: dict[str, str] = {}
         self.spans: dict[str, tuple[int, int]] = {}
-        self.source = Source(self.locate, "<", _MAX_EXPANSION * len(self.data))
+        self.source = Source(partial(_span, self.data, self.spans), "<", _MAX_EXPANSION * len(self.data))
 
     def load(self, place: str) -> Any:
         """The next pickle."""
@@ -169,11 +170,12 @@ class _Stream:
             self.spans[key] = (start, stop)
             self.data.seek(stop)
 
-    def locate(self, key: str) -> memoryview:
-        if key not in self.spans:
-            raise FormatError(f"storage {key!r:.40} is not in the file")
-        start, stop = self.spans[key]
-        return memoryview(self.data)[start:stop]
+
+def _span(data: mmap.mmap, spans: Mapping[str, tuple[int, int]], key: str) -> memoryview:
+    if key not in spans:
+        raise FormatError(f"storage {key!r:.40} is not in the file")
+    start, stop = spans[key]
+    return memoryview(data)[start:stop]
 
 
 def _inflated(content: memoryview, size: int, name: str) -> memoryview:

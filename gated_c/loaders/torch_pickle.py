@@ -155,7 +155,7 @@ class _Machine:
             self.push(self.calls[name](*args))
             return
         self.push(Object(name))
-        if name == "collections.OrderedDict" and args:  # Python 2 wrote the items as an argument
+        if name == "collections.OrderedDict" and args and isinstance(args[0], list):  # as Python 2 wrote them
             self.spend(len(args[0]))
             _set_items(self.stack[-1], args[0])
 
