@@ -66,18 +66,14 @@ static void __attribute__((constructor)) list_levels(void)
     __builtin_cpu_init();
 #endif
     for (int i = 0; i < NUM_TABLES; i++) {
+        if (i == 0 || strcmp(rows[i - 1].level, rows[i].level) != 0)
+            num_levels++;
         isa_level *level = &levels[num_levels - 1];
-        if (num_levels == 0 || strcmp(level->info.name, rows[i].level) != 0) {
-            level = &levels[num_levels++];
-            level->info.name = rows[i].level;
-            level->info.usable = rows[i].usable();
-            level->info.exact = rows[i].kernels->exact;
-        }
+        level->info = (gated_isa_info){rows[i].level, rows[i].lanes, rows[i].usable(), rows[i].kernels->exact};
         int n = 0;
         while (level->tables[n])
             n++;
         level->tables[n] = rows[i].kernels;
-        level->info.lanes = rows[i].lanes;
     }
 }
 

@@ -44,7 +44,7 @@ def core_objects(cc, target):
 
 
 def build(cc, program, folder, *, target=None, link=()):
-    """Compile a C ``program``, a path below the root, into ``folder`` and link the core to it; returns the executable."""
+    """Compile a C ``program``, a path below the root, into ``folder`` with the core; returns the executable."""
     objects, _ = core_objects(cc, target)
     own = Path(folder) / f"{Path(program).stem}.o"
     compile_unit(cc, ROOT / program, own)

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gated_c as gc
+from gated_c.timing import torch_module
 
 torch = pytest.importorskip("torch")
 

@@ -59,7 +59,7 @@ def specs(draw):
     return replace(spec, name=draw(st.text(st.characters())))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(specs(), min_size=1, max_size=12))
 def test_a_round_trip_keeps_every_bit_and_field(tmp_path_factory, layers):
     path = tmp_path_factory.mktemp("native") / "m.gated"
@@ -68,6 +68,26 @@ def test_a_round_trip_keeps_every_bit_and_field(tmp_path_factory, layers):
         assert_same(got, expected)
 
 
+VERSION_1 = rb"""{"__metadata__": {"gated_version": "1", "gated_layers": "[{\"cell\": \"gru\", \"input_size\": 1,
+ \"hidden_size\": 1, \"num_layers\": 1, \"bidirectional\": false, \"proj_size\": 0, \"bias\": false,
+ \"batch_first\": true, \"name\": \"gru\"}]", "gated_crc32": "bf21cccd"},
+ "0.weight_ih_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, 12]},
+ "0.weight_hh_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [12, 24]}}""".replace(b"\n", b"")
+
+
+def test_files_of_version_1_are_written_and_read_as_ever(tmp_path):
+    weight_ih, weight_hh = np.float32([[1], [2], [3]]), np.float32([[-1], [0.5], [0]])
+    header = VERSION_1 + b" " * 14
+    whole = struct.pack("<Q", len(header)) + header + weight_ih.tobytes() + weight_hh.tobytes()
+    (tmp_path / "old.gated").write_bytes(whole)
+    (layer,) = load_layers(tmp_path / "old.gated")
+    weights = {"weight_ih_l0": weight_ih, "weight_hh_l0": weight_hh}
+    assert_same(layer, LayerSpec.from_weights(weights, batch_first=True, name="gru"))
+    native.save([layer], tmp_path / "new.gated")
+    assert (tmp_path / "new.gated").read_bytes() == whole
+
+
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1))
 def test_any_bit_pattern_survives(tmp_path_factory, bits):
     values = np.array([bits], np.uint32).view(np.float32)

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loader_files import assert_weights_of, load_one
 from safetensors.torch import save_file
@@ -22,6 +22,7 @@ def test_floating_dtypes_become_float32(tmp_path, dtype):
         assert_weights_of(load_one(tmp_path / "m.safetensors", prefix=prefix), model[prefix])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 2**16 - 1), min_size=1))
 def test_every_bfloat16_is_widened_as_torch_does(tmp_path_factory, bits):
     path = tmp_path_factory.mktemp("bf16") / "m.safetensors"

@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import tracemalloc
 from collections import OrderedDict
 from pathlib import PurePosixPath
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loader_files import text
 
@@ -29,10 +30,9 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(plain, st.integers(1, 5))
 def test_plain_values_come_out_as_they_went_in(value, protocol):
-    if protocol < 3 and b"bytes" in repr(type(value)).encode():
-        protocol = 3
     assert _without_bytes(run(pickle.dumps(value, protocol))) == _without_bytes(value)
 
 
@@ -55,14 +55,11 @@ def test_keys_are_strings_and_the_rest_is_lost():
 def test_instances_become_objects_with_their_attributes_and_items(protocol):
     namespace = run(pickle.dumps(SimpleNamespace(a=[1], b="x"), protocol))
     assert (namespace.class_name, dict(namespace.attributes)) == ("types.SimpleNamespace", {"a": [1], "b": "x"})
-    ordered = OrderedDict(a=1)
-    ordered.note = "kept"
-    ordered = run(pickle.dumps(ordered, protocol))
-    assert (ordered.class_name, dict(ordered), ordered.attributes) == (
-        "collections.OrderedDict",
-        {"a": 1},
-        {"note": "kept"},
-    )
+    value = OrderedDict(a=1)
+    value.note = "kept"
+    ordered = run(pickle.dumps(value, protocol))
+    assert (ordered.class_name, dict(ordered)) == ("collections.OrderedDict", {"a": 1})
+    assert ordered.attributes == {"note": "kept"}
 
 
 def test_classes_and_functions_are_names():
@@ -71,18 +68,9 @@ def test_classes_and_functions_are_names():
 
 
 def test_values_from_anywhere_are_inert():
-    for value in (
-        np.float64(1),
-        np.arange(3),
-        PurePosixPath("a/b"),
-        {1, 2},
-        frozenset({3}),
-        bytearray(b"x"),
-        1j,
-        range(3),
-    ):
-        for protocol in (2, 4, 5):
-            run(pickle.dumps([value], protocol))
+    values = [np.float64(1), np.arange(3), PurePosixPath("a/b"), {1, 2}, frozenset({3}), bytearray(b"x"), 1j, range(3)]
+    for protocol in (2, 4, 5):
+        assert len(run(pickle.dumps(values, protocol))) == len(values)
 
 
 class Exploit:
@@ -111,8 +99,6 @@ def test_nothing_is_ever_called(tmp_path, protocol):
 
 
 def test_nothing_is_ever_imported():
-    import sys
-
     before = set(sys.modules)
     run(b"cantigravity\nfly\n)R.")
     run(b"\x80\x04" + text("this") + text("s") + b"\x93.")
@@ -172,7 +158,8 @@ def test_broken_pickles_are_a_format_error_with_the_place(content):
     assert peak < 100_000 + 5 * len(content)
 
 
-N = 30_000
+N = 20_000
+ONE_HASH = [(2**61 - 1) * n for n in range(N)]
 
 HEAVY = {
     "lists": b"]" * N,
@@ -186,9 +173,7 @@ HEAVY = {
     "instances": b"cx\ny\nq\x00" + b"h\x00)R" * N,
     "doubling lists": b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(200)),
     "list in itself": b"]q\x00h\x00a",
-    "integers with one hash": b"}("
-    + b"".join(b"\x8a\x0a" + ((2**61 - 1) * n).to_bytes(10, "little") + b"N" for n in range(N))
-    + b"u",
+    "integers with one hash": b"}(" + b"".join(b"\x8a\x0a" + n.to_bytes(10, "little") + b"N" for n in ONE_HASH) + b"u",
     "one state for many": b"}(" + (text("a") + b"N") * N + b"uq\x01cx\ny\nq\x00" + b"h\x00)Rh\x01b" * N,
 }
 
@@ -203,9 +188,10 @@ def test_memory_stays_proportional_to_the_instructions(content):
     assert peak < 200 * len(content) + 100_000
 
 
-@pytest.mark.parametrize(
-    "content", [b"N" * 101, b"](" + b"NN\x86" * 20 + b"eq\x010" + b"ccollections\nOrderedDict\nh\x01\x85R" * 4]
-)
+COPIES = b"](" + b"NN\x86" * 20 + b"eq\x010" + b"ccollections\nOrderedDict\nh\x01\x85R" * 4
+
+
+@pytest.mark.parametrize("content", [b"N" * 101, COPIES])
 def test_instructions_are_counted(content):
     """An OrderedDict made of a list counts with every item, so that one list cannot be copied a thousand times."""
     run(PROTOCOL_2 + content + b".", max_instructions=1000)

@@ -27,8 +27,8 @@ _PROTOCOL_VERSION = 1001
 #: A file may describe this many times its own size: compressed zip members, overlapping or expanded tensors.
 _MAX_EXPANSION = 16
 
-#: Pickle instructions allowed in any file, beside one for every eight bytes of it. A vocabulary of 100,000 words
-#: takes about 600,000; the most wasteful million takes some 100 MB.
+#: Pickle instructions allowed in any file, beside one for every eight bytes of it. A vocabulary takes one for every
+#: seven bytes; half a million at their most wasteful take 110 MB.
 _MIN_INSTRUCTIONS = 500_000
 
 _SAVE_WEIGHTS = "save its weights instead: torch.save({}.state_dict(), 'weights.pt')"
