@@ -164,7 +164,7 @@ class Model:
         wrong = np.flatnonzero((array < 0) | (array > seq_len))
         if wrong.size:
             raise ValueError(f"lengths: expected 0 to {seq_len}, got {array[wrong[0]]} in row {wrong[0]}")
-        return np.ascontiguousarray(array, np.int64)
+        return np.require(array, np.int64, ["C", "A"])
 
     def _checked_mask(self, mask: Any, seq_len: int, batch: int, unbatched: bool) -> Mask:
         array = np.asarray(mask)
