@@ -6,12 +6,13 @@ from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loading import from_torch, inspect, load
 from gated_c.model import Model
-from gated_c.spec import LayerSpec
+from gated_c.spec import Activation, LayerSpec
 from gated_c.stream import Stream
 
 __version__ = version("gated_c")
 
 __all__ = [
+    "Activation",
     "CpuInfo",
     "FormatError",
     "Isa",

@@ -20,6 +20,48 @@ cdef extern from "gated_c.h" nogil:
         GATED_GRU
         GATED_RNN_TANH
         GATED_RNN_RELU
+        GATED_GRU_RESET_BEFORE
+        GATED_RNN
+
+    ctypedef enum gated_function:
+        GATED_SIGMOID
+        GATED_TANH
+        GATED_RELU
+        GATED_LINEAR
+        GATED_AFFINE
+        GATED_HARD_SIGMOID
+        GATED_LEAKY_RELU
+        GATED_THRESHOLDED_RELU
+        GATED_SCALED_TANH
+        GATED_ELU
+        GATED_SELU
+        GATED_CELU
+        GATED_SOFTSIGN
+        GATED_SOFTPLUS
+        GATED_EXPONENTIAL
+        GATED_SILU
+        GATED_HARD_SILU
+        GATED_GELU
+        GATED_GELU_TANH
+        GATED_MISH
+        GATED_RELU6
+        GATED_HARD_TANH
+        GATED_LOG_SIGMOID
+        GATED_TANH_SHRINK
+        GATED_SOFT_SHRINK
+        GATED_HARD_SHRINK
+        GATED_SQUAREPLUS
+
+    ctypedef struct gated_activation:
+        gated_function function
+        float alpha
+        float beta
+
+    ctypedef struct gated_options:
+        gated_activation activation[3]
+        float clip
+        int clip_output
+        int input_forget
 
     ctypedef struct gated_weights:
         const float *weight_ih
@@ -27,6 +69,8 @@ cdef extern from "gated_c.h" nogil:
         const float *bias_ih
         const float *bias_hh
         const float *weight_hr
+        const float *peephole
+        const gated_options *options
 
     ctypedef struct gated_layer:
         gated_cell cell
@@ -35,6 +79,7 @@ cdef extern from "gated_c.h" nogil:
         int proj_size
         int num_directions
         gated_weights weights[2]
+        int reverse
 
     ctypedef struct gated_model:
         pass
@@ -80,5 +125,5 @@ cdef extern from "gated_c.h" nogil:
 
     const gated_isa_info *gated_isa(int index)
     gated_status gated_isa_chosen(const gated_isa_info **isa)
-    gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n)
-    gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n)
+    gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y,
+                                ptrdiff_t n)

@@ -4,14 +4,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gated_c.spec import LayerSpec
+from gated_c.spec import Activation, LayerSpec
 
 _Floats = npt.NDArray[np.float32]
 
 class Engine:
     input_size: int
     output_size: int
-    bidirectional: bool
     isa: str
     packed_bytes: int
 
@@ -39,4 +38,4 @@ class StreamEngine:
 
 def list_isas() -> list[tuple[str, int, bool, bool]]: ...
 def chosen_isa() -> str: ...
-def activation(name: str, isa: str, x: _Floats) -> _Floats: ...
+def activate(activation: Activation, isa: str, x: _Floats) -> _Floats: ...

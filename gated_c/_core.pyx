@@ -21,7 +21,44 @@ cdef extern from "numpy/arrayobject.h":
 # A step of fewer multiplications takes about a microsecond or less: releasing the GIL (25 ns) would not pay.
 cdef int64_t LONG_STEP = 50_000
 
-cdef dict CELLS = {"lstm": GATED_LSTM, "gru": GATED_GRU, "rnn_tanh": GATED_RNN_TANH, "rnn_relu": GATED_RNN_RELU}
+cdef dict CELLS = {
+    "lstm": GATED_LSTM,
+    "gru": GATED_GRU,
+    "rnn_tanh": GATED_RNN_TANH,
+    "rnn_relu": GATED_RNN_RELU,
+    "gru_reset_before": GATED_GRU_RESET_BEFORE,
+    "rnn": GATED_RNN,
+}
+
+cdef dict FUNCTIONS = {
+    "sigmoid": GATED_SIGMOID,
+    "tanh": GATED_TANH,
+    "relu": GATED_RELU,
+    "linear": GATED_LINEAR,
+    "affine": GATED_AFFINE,
+    "hard_sigmoid": GATED_HARD_SIGMOID,
+    "leaky_relu": GATED_LEAKY_RELU,
+    "thresholded_relu": GATED_THRESHOLDED_RELU,
+    "scaled_tanh": GATED_SCALED_TANH,
+    "elu": GATED_ELU,
+    "selu": GATED_SELU,
+    "celu": GATED_CELU,
+    "softsign": GATED_SOFTSIGN,
+    "softplus": GATED_SOFTPLUS,
+    "exponential": GATED_EXPONENTIAL,
+    "silu": GATED_SILU,
+    "hard_silu": GATED_HARD_SILU,
+    "gelu": GATED_GELU,
+    "gelu_tanh": GATED_GELU_TANH,
+    "mish": GATED_MISH,
+    "relu6": GATED_RELU6,
+    "hard_tanh": GATED_HARD_TANH,
+    "log_sigmoid": GATED_LOG_SIGMOID,
+    "tanh_shrink": GATED_TANH_SHRINK,
+    "soft_shrink": GATED_SOFT_SHRINK,
+    "hard_shrink": GATED_HARD_SHRINK,
+    "squareplus": GATED_SQUAREPLUS,
+}
 
 
 cdef int check(gated_status status) except -1:
@@ -45,14 +82,39 @@ cdef inline ptrdiff_t stride(np.ndarray array, int axis) noexcept:
     return np.PyArray_STRIDE(array, axis) // np.PyArray_ITEMSIZE(array)
 
 
-cdef gated_weights weights_of(dict arrays, str suffix):
+cdef const float *weight(dict arrays, str name):
+    return floats(arrays[name]) if name in arrays else NULL
+
+
+cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *options):
     cdef gated_weights w
-    w.weight_ih = floats(arrays["weight_ih" + suffix])
-    w.weight_hh = floats(arrays["weight_hh" + suffix])
-    w.bias_ih = floats(arrays["bias_ih" + suffix]) if "bias_ih" + suffix in arrays else NULL
-    w.bias_hh = floats(arrays["bias_hh" + suffix]) if "bias_hh" + suffix in arrays else NULL
-    w.weight_hr = floats(arrays["weight_hr" + suffix]) if "weight_hr" + suffix in arrays else NULL
+    w.weight_ih = weight(arrays, "weight_ih" + suffix)
+    w.weight_hh = weight(arrays, "weight_hh" + suffix)
+    w.bias_ih = weight(arrays, "bias_ih" + suffix)
+    w.bias_hh = weight(arrays, "bias_hh" + suffix)
+    w.weight_hr = weight(arrays, "weight_hr" + suffix)
+    w.peephole = weight(arrays, "weight_peephole" + suffix)
+    w.options = options
     return w
+
+
+cdef gated_activation activation_of(activation):
+    cdef gated_activation a
+    a.function = FUNCTIONS[activation.name]
+    a.alpha = activation.alpha
+    a.beta = activation.beta
+    return a
+
+
+cdef gated_options options_of(spec, activations):
+    cdef gated_options options
+    cdef int i
+    for i in range(3):
+        options.activation[i] = activation_of(activations[min(i, len(activations) - 1)])
+    options.clip = spec.clip
+    options.clip_output = spec.clip_output
+    options.input_forget = spec.input_forget
+    return options
 
 
 cdef class Engine:
@@ -61,7 +123,6 @@ cdef class Engine:
     cdef gated_model *model
     cdef readonly int input_size
     cdef readonly int output_size
-    cdef readonly bint bidirectional
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
@@ -69,34 +130,41 @@ cdef class Engine:
         """From validated LayerSpecs."""
         cdef int count = sum(spec.num_layers for spec in specs)
         cdef gated_layer *layers = <gated_layer *>PyMem_Calloc(count, sizeof(gated_layer))
-        if layers == NULL:
-            raise MemoryError()
+        cdef gated_options *options = <gated_options *>PyMem_Calloc(2 * len(specs), sizeof(gated_options))
         alive = []  # converted arrays must outlive the call below
         try:
-            self._describe(specs, layers, alive)
+            if layers == NULL or options == NULL:
+                raise MemoryError()
+            self._describe(specs, layers, options, alive)
             check(gated_model_create(layers, count, &self.model))
         finally:
             PyMem_Free(layers)
+            PyMem_Free(options)
         self.isa = chosen_isa()
 
-    cdef int _describe(self, specs, gated_layer *layers, list alive) except -1:
-        cdef gated_layer *layer = layers
+    cdef int _describe(self, specs, gated_layer *layer, gated_options *options, list alive) except -1:
         self.input_size = specs[0].input_size
         for spec in specs:
             arrays = {name: numpy.ascontiguousarray(w, numpy.float32) for name, w in spec.weights.items()}
             alive.append(arrays)
+            if spec.is_general:
+                for direction in range(spec.num_directions):
+                    options[direction] = options_of(spec, spec.activations_of(direction))
             for index in range(spec.num_layers):
                 layer.cell = CELLS[spec.cell]
                 layer.input_size = spec.input_size if index == 0 else spec.output_size
                 layer.hidden_size = spec.hidden_size
                 layer.proj_size = spec.proj_size
                 layer.num_directions = spec.num_directions
-                layer.weights[0] = weights_of(arrays, f"_l{index}")
+                layer.reverse = spec.reverse
+                layer.weights[0] = weights_of(arrays, f"_l{index}", options if spec.is_general else NULL)
                 if spec.bidirectional:
-                    layer.weights[1] = weights_of(arrays, f"_l{index}_reverse")
-                    self.bidirectional = True
+                    layer.weights[1] = weights_of(
+                        arrays, f"_l{index}_reverse", options + 1 if spec.is_general else NULL
+                    )
                 self.output_size = spec.output_size
                 layer += 1
+            options += 2
             self.step_work += spec.num_parameters
         return 0
 
@@ -262,13 +330,9 @@ def chosen_isa():
     return isa.name.decode()
 
 
-def activation(str name, str isa, np.ndarray x):
-    """sigmoid or tanh of a C-contiguous float32 array, as the cells of one instruction set compute it."""
+def activate(activation, str isa, np.ndarray x):
+    """An Activation of a C-contiguous float32 array, as the cells of one instruction set compute it."""
     cdef np.ndarray y = numpy.empty_like(x)
-    cdef bytes level = isa.encode()
-    function = {"sigmoid": 0, "tanh": 1}[name]
-    if function == 0:
-        check(gated_sigmoid(level, floats(x), floats(y), np.PyArray_SIZE(x)))
-    else:
-        check(gated_tanh(level, floats(x), floats(y), np.PyArray_SIZE(x)))
+    cdef gated_activation a = activation_of(activation)
+    check(gated_activate(isa.encode(), &a, floats(x), floats(y), np.PyArray_SIZE(x)))
     return y

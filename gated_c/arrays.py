@@ -25,7 +25,7 @@ def with_contiguous_rows(array: Array) -> Array:
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
     if aligned and (array.shape[-1] <= 1 or array.strides[-1] == array.itemsize):
         return array
-    return array.copy()
+    return np.array(array, order="C")
 
 
 def checked_float32(name: str, value: Any, shape: tuple[int, ...]) -> Array:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,65 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+#: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
+GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn": 1}
+
+#: Activations of a direction, for cells that can have others than PyTorch's; ONNX's order: LSTM f g h, GRU f g, RNN f.
+ACTIVATIONS = {"lstm": 3, "gru": 2, "gru_reset_before": 2, "rnn": 1}
+
+#: What an activation may be: name -> defaults of alpha and beta. Definitions in gated_c.h.
+FUNCTIONS = {
+    "sigmoid": (0.0, 0.0),
+    "tanh": (0.0, 0.0),
+    "relu": (0.0, 0.0),
+    "linear": (0.0, 0.0),
+    "affine": (1.0, 0.0),
+    "hard_sigmoid": (1 / 6, 0.5),
+    "leaky_relu": (0.01, 0.0),
+    "thresholded_relu": (1.0, 0.0),
+    "scaled_tanh": (1.0, 1.0),
+    "elu": (1.0, 0.0),
+    "selu": (0.0, 0.0),
+    "celu": (1.0, 0.0),
+    "softsign": (0.0, 0.0),
+    "softplus": (0.0, 0.0),
+    "exponential": (0.0, 0.0),
+    "silu": (0.0, 0.0),
+    "hard_silu": (0.0, 0.0),
+    "gelu": (0.0, 0.0),
+    "gelu_tanh": (0.0, 0.0),
+    "mish": (0.0, 0.0),
+    "relu6": (0.0, 0.0),
+    "hard_tanh": (0.0, 0.0),
+    "log_sigmoid": (0.0, 0.0),
+    "tanh_shrink": (0.0, 0.0),
+    "soft_shrink": (0.5, 0.0),
+    "hard_shrink": (0.5, 0.0),
+    "squareplus": (4.0, 0.0),
+}
 
 #: Cells whose state has a second part ``c``.
 CELLS_WITH_C = frozenset({"lstm"})
+
+
+class Activation(NamedTuple):
+    """One of ``FUNCTIONS`` with its parameters."""
+
+    name: str
+    alpha: float
+    beta: float
+
+    @classmethod
+    def of(cls, name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
+        """With the function's defaults where a parameter is ``None``."""
+        default_alpha, default_beta = FUNCTIONS[name]
+        return cls(
+            name, default_alpha if alpha is None else float(alpha), default_beta if beta is None else float(beta)
+        )
+
+
+#: PyTorch's, and everybody's default: sigmoid gates, tanh candidate and output.
+DEFAULT_ACTIVATIONS = (Activation.of("sigmoid"), Activation.of("tanh"), Activation.of("tanh"))
 
 _LAYER_WEIGHT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,6})(_reverse)?", re.ASCII)
 
@@ -29,8 +86,13 @@ class LayerSpec:
     """One recurrent module: ``num_layers`` stacked layers of one cell, in one or two directions.
 
     ``weights`` maps PyTorch's names (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...) to float32 arrays: ``weight_ih``
-    [G*H, C], ``weight_hh`` [G*H, P or H], ``bias_ih`` and ``bias_hh`` [G*H], ``weight_hr`` [P, H].
+    [G*H, C], ``weight_hh`` [G*H, P or H], ``bias_ih`` and ``bias_hh`` [G*H], ``weight_hr`` [P, H], and for an LSTM with
+    peepholes ``weight_peephole`` [3*H] in the order i f o.
     ``name`` is the place in the file or module it came from, such as ``encoder.lstm``.
+
+    Beyond PyTorch: ``activations`` of all directions in ONNX's order (``ACTIVATIONS`` says how many; none: defaults),
+    ``clip`` (0: none) of the inputs of activations, ``clip_output`` whether that includes an LSTM's c before its
+    output, ``input_forget`` (f = 1 - i), ``reverse`` (one direction, last step first, y in the order of time).
     """
 
     cell: str
@@ -43,6 +105,22 @@ class LayerSpec:
     bias: bool = True
     batch_first: bool = False
     name: str = ""
+    activations: tuple[Activation, ...] = ()
+    clip: float = 0.0
+    clip_output: bool = True
+    input_forget: bool = False
+    peepholes: bool = False
+    reverse: bool = False
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it does anything that PyTorch's cell does not."""
+        return bool(self.activations or self.clip or self.input_forget or self.peepholes)
+
+    def activations_of(self, direction: int) -> tuple[Activation, ...]:
+        """f, g, h of a direction, as many as the cell has."""
+        count = ACTIVATIONS[self.cell]
+        return self.activations[direction * count : (direction + 1) * count] or DEFAULT_ACTIVATIONS[:count]
 
     @property
     def num_directions(self) -> int:
@@ -85,6 +163,8 @@ class LayerSpec:
                 shapes["bias_hh" + suffix] = (rows,)
             if self.proj_size:
                 shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
+            if self.peepholes:
+                shapes["weight_peephole" + suffix] = (3 * self.hidden_size,)
         return shapes
 
     def validate(self) -> None:
@@ -105,6 +185,7 @@ class LayerSpec:
             yield f"proj_size: expected 0 for {self.cell}, got {self.proj_size}"
         if self.proj_size and self.proj_size >= self.hidden_size:
             yield f"proj_size: expected less than hidden_size {self.hidden_size}, got {self.proj_size}"
+        yield from self._option_problems()
         expected = self.expected_shapes()
         for name, shape in expected.items():
             if name not in self.weights:
@@ -116,6 +197,23 @@ class LayerSpec:
         for name in self.weights:
             if name not in expected:
                 yield f"{name}: unexpected"
+
+    def _option_problems(self) -> Iterator[str]:
+        needed = ACTIVATIONS.get(self.cell, 0) * self.num_directions
+        if len(self.activations) not in ({needed} if self.cell == "rnn" else {0, needed}):
+            yield f"activations: expected {needed} for {self.cell}, got {len(self.activations)}"
+        for activation in self.activations:
+            if activation.name not in FUNCTIONS:
+                yield f"activations: expected one of {', '.join(FUNCTIONS)}, got {activation.name!r}"
+        if not (self.clip >= 0 and isfinite(self.clip)):
+            yield f"clip: expected a positive number or 0 for none, got {self.clip}"
+        if self.clip and self.cell not in ACTIVATIONS:
+            yield f"clip: expected 0 for {self.cell}, got {self.clip}"
+        for option in ("input_forget", "peepholes"):
+            if getattr(self, option) and self.cell != "lstm":
+                yield f"{option}: expected False for {self.cell}, got True"
+        if self.reverse and self.bidirectional:
+            yield "reverse: expected False for a bidirectional module, got True"
 
     @classmethod
     def from_weights(

@@ -2,7 +2,7 @@
  *
  *   gated_model            L layers, in order
  *     layer                D scans that read the same input and write side by side
- *       gated_scan         one direction: a cell, and for LSTMP the projection of its output
+ *       gated_scan         one direction: a cell, and for LSTMP and one GRU a second product of its output
  *         gated_panels     packed weights (kernels/kernels.h)
  *   gated_schedule         which rows are live at which step, for one call
  *   gated_workspace        scratch of one call or one stream
@@ -17,14 +17,17 @@ typedef struct {
     const gated_cell_kernel *kernel;
     int lanes;
     gated_panels panels;
+    gated_options options;
     float *memory;   /* owns all panels */
     size_t bytes;
 } gated_product;
 
 typedef struct {
     gated_product cell;
-    gated_product projection;  /* kernel == NULL: none */
+    gated_product second;      /* of the cell's output: the projection of LSTMP, or the candidate n of the GRU that resets
+                                  before, whose own recurrent product it is; kernel == NULL: none */
     int reverse;
+    int has_c;
     int hidden_size;           /* H */
     int output_size;           /* P or H: the width of h */
     size_t h_offset, c_offset; /* floats per row of the batch before this scan's block of the state */
@@ -39,7 +42,7 @@ typedef struct {
 
 struct gated_model {
     int num_layers;
-    int bidirectional;       /* some layer is */
+    int reverse;             /* some direction of some layer is */
     size_t state_per_row;    /* floats */
     gated_model_layer layers[];
 };
@@ -52,6 +55,8 @@ typedef struct {
     int cell;                /* GATED_KERNEL_* */
     int inputs, recurrent, units;
     const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+    const float *peephole;
+    const gated_options *options;
 } gated_dense;
 
 gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product);
@@ -86,10 +91,10 @@ typedef struct {
     int64_t ahead_rows;      /* capacity of `ahead` */
     size_t product_floats;   /* capacity of `product` */
     gated_row *rows;         /* [N] */
-    gated_row *projected;    /* [N] */
-    gated_row *ahead;        /* [ahead_rows] rows of several steps whose input product is computed in one go */
-    float *product;
-    float *unprojected;      /* [N, max H] */
+    gated_row *second;       /* [N], of the scan's second product */
+    gated_row *ahead[2];     /* [ahead_rows] rows of several steps whose input product is computed in one go */
+    float *product[2];       /* [product_floats] */
+    float *first_output;     /* [N, max H], what the second product is of; then z of a GRU, alike */
     float *between[2];       /* [chunk or T, N, max output] output of a layer that is not the last */
     int backward;            /* direction of the next sweep through the blocks */
     void *memory;

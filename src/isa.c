@@ -123,20 +123,11 @@ gated_status gated_chosen_tables(const gated_kernels *const **tables)
     return status;
 }
 
-gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n)
+gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
     const isa_level *level = NULL;
     gated_status status = find_level(isa, &level);
     if (status == GATED_OK)
-        level->tables[0]->sigmoid(x, y, n);
-    return status;
-}
-
-gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n)
-{
-    const isa_level *level = NULL;
-    gated_status status = find_level(isa, &level);
-    if (status == GATED_OK)
-        level->tables[0]->tanh(x, y, n);
+        level->tables[0]->activate(activation, x, y, n);
     return status;
 }

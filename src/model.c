@@ -5,19 +5,39 @@
 
 enum { MAX_SIZE = 1 << 24 }; /* of any layer dimension: keeps every product of sizes within 64 bits */
 
-_Static_assert((int)GATED_LSTM == (int)GATED_KERNEL_lstm && (int)GATED_GRU == (int)GATED_KERNEL_gru
-                   && (int)GATED_RNN_TANH == (int)GATED_KERNEL_rnn_tanh
-                   && (int)GATED_RNN_RELU == (int)GATED_KERNEL_rnn_relu,
-               "gated_c.h and cell.def list the cells in one order");
+/* What runs a public cell: kernels for PyTorch's form of it and for its form with options. */
+typedef struct {
+    int plain, general;
+} cell_kernels;
+
+enum { NONE = -1 };
+
+static const cell_kernels kernels_of[] = {
+    [GATED_LSTM] = {GATED_KERNEL_lstm, GATED_KERNEL_lstm_general},
+    [GATED_GRU] = {GATED_KERNEL_gru, GATED_KERNEL_gru_general},
+    [GATED_RNN_TANH] = {GATED_KERNEL_rnn_tanh, NONE},
+    [GATED_RNN_RELU] = {GATED_KERNEL_rnn_relu, NONE},
+    [GATED_GRU_RESET_BEFORE] = {GATED_KERNEL_gru_gates, GATED_KERNEL_gru_gates},
+    [GATED_RNN] = {NONE, GATED_KERNEL_rnn_general},
+};
+
+enum { NUM_CELLS = sizeof kernels_of / sizeof *kernels_of };
+
+static const gated_options default_options = {.activation = {{GATED_SIGMOID, 0, 0}, {GATED_TANH, 0, 0}, {GATED_TANH, 0, 0}}};
 
 int gated_cell_gates(gated_cell cell)
 {
-    return gated_cells[cell].gates;
+    switch (cell) {
+    case GATED_LSTM:             return 4;
+    case GATED_GRU:
+    case GATED_GRU_RESET_BEFORE: return 3;
+    default:                     return 1;
+    }
 }
 
 int gated_cell_has_c(gated_cell cell)
 {
-    return gated_cells[cell].has_c;
+    return cell == GATED_LSTM;
 }
 
 static int layer_output(const gated_layer *layer)
@@ -30,11 +50,24 @@ static int in_range(int size, int least)
     return size >= least && size <= MAX_SIZE;
 }
 
+static int options_known(const gated_options *options)
+{
+    for (int i = 0; i < 3; i++)
+        if ((unsigned)options->activation[i].function > GATED_SQUAREPLUS)
+            return 0;
+    return 1;
+}
+
 static int weights_complete(const gated_layer *layer)
 {
     for (int d = 0; d < layer->num_directions; d++) {
         const gated_weights *w = &layer->weights[d];
+        const cell_kernels kernels = kernels_of[layer->cell];
         if (!w->weight_ih || !w->weight_hh || (layer->proj_size != 0) != (w->weight_hr != NULL))
+            return 0;
+        if ((w->options ? kernels.general : kernels.plain) == NONE || (w->options && !options_known(w->options)))
+            return 0;
+        if (w->peephole && (layer->cell != GATED_LSTM || !w->options))
             return 0;
     }
     return 1;
@@ -46,7 +79,7 @@ static gated_status check(const gated_layer *layers, int num_layers)
         return GATED_BAD_SIZE;
     for (int l = 0; l < num_layers; l++) {
         const gated_layer *layer = &layers[l];
-        if ((unsigned)layer->cell > GATED_RNN_RELU || !in_range(layer->input_size, 1) || !in_range(layer->hidden_size, 1)
+        if ((unsigned)layer->cell >= NUM_CELLS || !in_range(layer->input_size, 1) || !in_range(layer->hidden_size, 1)
             || !in_range(layer->proj_size, 0) || (layer->num_directions != 1 && layer->num_directions != 2)
             || (layer->proj_size && layer->cell != GATED_LSTM) || !weights_complete(layer))
             return GATED_BAD_SIZE;
@@ -56,22 +89,45 @@ static gated_status check(const gated_layer *layers, int num_layers)
     return GATED_OK;
 }
 
+/* r and z in one product; n, which needs r * h of all units, in a second. */
+static gated_status pack_reset_before(const gated_kernels *const *tables, const gated_dense *gru, gated_scan *scan)
+{
+    const size_t input = (size_t)2 * gru->units * gru->inputs, hidden = (size_t)2 * gru->units * gru->recurrent;
+    const size_t bias = (size_t)2 * gru->units;
+    gated_dense candidate = *gru;
+    candidate.cell = GATED_KERNEL_gru_candidate;
+    candidate.weight_ih += input;
+    candidate.weight_hh += hidden;
+    if (candidate.bias_ih)
+        candidate.bias_ih += bias;
+    if (candidate.bias_hh)
+        candidate.bias_hh += bias;
+    gated_status status = gated_pack(tables, gru, &scan->cell);
+    return status == GATED_OK ? gated_pack(tables, &candidate, &scan->second) : status;
+}
+
 static gated_status create_scan(const gated_kernels *const *tables, const gated_layer *layer, int direction,
                                 gated_scan *scan)
 {
     const gated_weights *w = &layer->weights[direction];
-    scan->reverse = direction == 1;
+    const cell_kernels kernels = kernels_of[layer->cell];
+    scan->reverse = direction == 1 || layer->reverse;
+    scan->has_c = gated_cell_has_c(layer->cell);
     scan->hidden_size = layer->hidden_size;
     scan->output_size = layer->proj_size ? layer->proj_size : layer->hidden_size;
 
-    const gated_dense cell = {(int)layer->cell, layer->input_size, scan->output_size, layer->hidden_size,
-                              w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh};
+    gated_dense cell = {w->options ? kernels.general : kernels.plain, layer->input_size, scan->output_size,
+                        layer->hidden_size, w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh, w->peephole, w->options};
+    if (layer->cell == GATED_GRU_RESET_BEFORE) {
+        cell.options = w->options ? w->options : &default_options;
+        return pack_reset_before(tables, &cell, scan);
+    }
     gated_status status = gated_pack(tables, &cell, &scan->cell);
     if (status != GATED_OK || !layer->proj_size)
         return status;
-    const gated_dense projection = {GATED_KERNEL_linear, layer->hidden_size, 0, layer->proj_size, w->weight_hr,
-                                    NULL, NULL, NULL};
-    return gated_pack(tables, &projection, &scan->projection);
+    const gated_dense projection = {.cell = GATED_KERNEL_linear, .inputs = layer->hidden_size,
+                                    .units = layer->proj_size, .weight_ih = w->weight_hr};
+    return gated_pack(tables, &projection, &scan->second);
 }
 
 /* All h come before all c, so that a stack's h is one array [L*D, N, P or H], as PyTorch has it. */
@@ -85,7 +141,7 @@ static void place_state(gated_model *model, const gated_layer *layers)
                 if (c == 0) {
                     scan->h_offset = at;
                     at += scan->output_size;
-                } else if (gated_cells[layers[l].cell].has_c) {
+                } else if (scan->has_c) {
                     scan->c_offset = at;
                     at += scan->hidden_size;
                 }
@@ -113,7 +169,7 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
         layer->num_directions = layers[l].num_directions;
         layer->input_size = layers[l].input_size;
         layer->output_size = layer_output(&layers[l]);
-        model->bidirectional |= layer->num_directions == 2;
+        model->reverse |= layer->num_directions == 2 || layers[l].reverse;
         for (int d = 0; d < layer->num_directions && status == GATED_OK; d++)
             status = create_scan(tables, &layers[l], d, &layer->scan[d]);
     }
@@ -131,7 +187,7 @@ void gated_model_free(gated_model *model)
     for (int l = 0; model && l < model->num_layers; l++) {
         for (int d = 0; d < 2; d++) {
             gated_product_free(&model->layers[l].scan[d].cell);
-            gated_product_free(&model->layers[l].scan[d].projection);
+            gated_product_free(&model->layers[l].scan[d].second);
         }
     }
     free(model);
@@ -142,7 +198,7 @@ size_t gated_model_bytes(const gated_model *model)
     size_t bytes = 0;
     for (int l = 0; l < model->num_layers; l++)
         for (int d = 0; d < 2; d++)
-            bytes += model->layers[l].scan[d].cell.bytes + model->layers[l].scan[d].projection.bytes;
+            bytes += model->layers[l].scan[d].cell.bytes + model->layers[l].scan[d].second.bytes;
     return bytes;
 }
 

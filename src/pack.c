@@ -12,6 +12,7 @@ const gated_cell_info gated_cells[] = {
 
 enum {
     ACCUMULATORS = 4,
+    PEEPHOLES = 3,
     L1_BYTES = 30 << 10, /* of weights that mostly stay in a 32 KiB L1 */
     NARROW_UNITS = 128   /* from here on padding is under 6 % of the widest vector we have */
 };
@@ -60,6 +61,13 @@ static void pack_weight(float *panel, const float *weight, int gates, int units,
     }
 }
 
+static void pack_peephole(float *panel, const float *peephole, int units, int lanes)
+{
+    for (int g = 0; g < PEEPHOLES; g++)
+        for (int u = 0; u < units; u++)
+            panel[((size_t)(u / lanes) * PEEPHOLES + g) * lanes + u % lanes] = peephole[(size_t)g * units + u];
+}
+
 static void pack_bias(float *panel, const float *bias, int feeds, int gates, int units, int lanes)
 {
     for (int g = 0; bias && g < gates; g++) {
@@ -80,10 +88,11 @@ gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *d
 
     const size_t line = (size_t)p.blocks * lanes;
     const size_t bias = line * ACCUMULATORS, input = line * gates * p.inputs, hidden = line * gates * p.recurrent;
-    product->memory = gated_allocate(bias + input + hidden);
+    const size_t peephole = dense->peephole ? line * PEEPHOLES : 0, floats = bias + input + hidden + peephole;
+    product->memory = gated_allocate(floats);
     if (!product->memory)
         return GATED_NO_MEMORY;
-    memset(product->memory, 0, sizeof(float) * (bias + input + hidden));
+    memset(product->memory, 0, sizeof(float) * floats);
     p.hidden = product->memory;
     p.input = p.hidden + hidden;
     p.bias = p.input + input;
@@ -93,10 +102,18 @@ gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *d
     pack_bias(p.bias, dense->bias_ih, cell->input_feeds, gates, units, lanes);
     pack_bias(p.bias, dense->bias_hh, cell->recurrent_feeds, gates, units, lanes);
 
+    if (peephole) {
+        p.peephole = p.bias + bias;
+        pack_peephole(p.peephole, dense->peephole, units, lanes);
+    }
+    if (dense->options) {
+        product->options = *dense->options;
+        p.options = &product->options;
+    }
     product->kernel = &table->cell[dense->cell];
     product->lanes = lanes;
     product->panels = p;
-    product->bytes = sizeof(float) * (bias + input + hidden);
+    product->bytes = sizeof(float) * floats;
     return GATED_OK;
 }
 

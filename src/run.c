@@ -96,70 +96,117 @@ static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left
     return clamp(AHEAD_FLOATS / (width * live), 1, clamp(left, 1, most));
 }
 
-/* Input products of the live rows of steps k .. k + steps - 1. */
-static void compute_ahead(const scan_call *call, int64_t k, int64_t steps, int64_t live)
+/* Input products of the live rows of steps k .. k + steps - 1, for the first or second product of the scan. */
+static void compute_ahead(const scan_call *call, int second, int64_t k, int64_t steps, int64_t live)
 {
-    const gated_product *cell = &call->scan->cell;
-    const int64_t width = product_width(cell);
-    gated_row *row = call->ws->ahead;
-    float *product = call->ws->product;
+    const gated_product *product = second ? &call->scan->second : &call->scan->cell;
+    const int64_t width = product_width(product);
+    gated_row *row = call->ws->ahead[second];
+    float *result = call->ws->product[second];
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call->schedule, k + i, live);
-        for (int64_t r = 0; r < live; r++, row++, product += width) {
+        for (int64_t r = 0; r < live; r++, row++, result += width) {
             row->x = place(call, &call->in, r, k + i);
-            row->product = product;
+            row->product = result;
         }
     }
-    cell->kernel->project(&cell->panels, call->ws->ahead, row - call->ws->ahead, 0, cell->panels.blocks);
+    const gated_row *rows = call->ws->ahead[second];
+    product->kernel->project(&product->panels, rows, row - rows, 0, product->panels.blocks);
+}
+
+/* The second product of a GRU that resets before is a gate of it, with its own input product. */
+static int has_candidate(const gated_scan *scan)
+{
+    return scan->second.panels.recurrent > 0;
+}
+
+/* The rows that write the scan's output. */
+static gated_row *output_rows(const scan_call *call)
+{
+    return call->scan->second.kernel ? call->ws->second : call->ws->rows;
 }
 
 static void start_rows(const scan_call *call, int64_t live)
 {
     const gated_scan *scan = call->scan;
-    gated_row *rows = call->ws->rows, *projected = call->ws->projected;
+    gated_workspace *ws = call->ws;
     for (int64_t r = 0; r < live; r++) {
         const int64_t n = batch_row(call->schedule, r);
         float *h = call->h + n * scan->output_size;
-        rows[r] = (gated_row){.c = call->c ? call->c + n * scan->hidden_size : NULL, .y = h};
-        if (scan->projection.kernel) {
-            rows[r].y = call->ws->unprojected + r * scan->hidden_size;
-            projected[r] = (gated_row){.x = rows[r].y, .y = h};
+        ws->rows[r] = (gated_row){.c = call->c ? call->c + n * scan->hidden_size : NULL, .y = h};
+        if (!scan->second.kernel)
+            continue;
+        float *first = ws->rows[r].y = ws->first_output + r * scan->hidden_size;
+        ws->second[r] = (gated_row){.x = first, .y = h};
+        if (has_candidate(scan)) {
+            float *z = ws->rows[r].c = first + call->schedule->batch * scan->hidden_size;
+            ws->second[r] = (gated_row){.h = first, .c = z, .y = h};
         }
     }
 }
 
-/* Points every live row at step k: its new h goes straight to the output, where step k + 1 reads it back. */
-static void place_rows(const scan_call *call, int64_t k, int64_t live, const gated_row *ahead)
+/* Points every live row at step k: its new h goes straight to the output, where step k + 1 reads it back. `ahead` is the
+ * index of the step's first row among those computed ahead, or -1. */
+static void place_rows(const scan_call *call, int64_t k, int64_t live, int64_t ahead)
 {
-    gated_row *rows = call->ws->rows;
-    gated_row *outputs = call->scan->projection.kernel ? call->ws->projected : rows;
+    gated_workspace *ws = call->ws;
+    gated_row *rows = ws->rows, *outputs = output_rows(call);
+    const int candidate = has_candidate(call->scan);
     for (int64_t r = 0; r < live; r++) {
-        rows[r].h = outputs[r].y;
+        rows[r].h = rows[r].previous = outputs[r].y;
         outputs[r].y = place(call, &call->out, r, k);
-        if (ahead)
-            rows[r].product = ahead[r].product;
-        else
+        if (ahead < 0)
             rows[r].x = place(call, &call->in, r, k);
+        else
+            rows[r].product = ws->ahead[0][ahead + r].product;
+        if (candidate) {
+            outputs[r].previous = rows[r].previous;
+            outputs[r].x = rows[r].x;
+            outputs[r].product = ahead < 0 ? NULL : ws->ahead[1][ahead + r].product;
+        }
     }
 }
 
 /* h from the outputs of the last steps back into the state. */
 static void save_rows(const scan_call *call, int64_t live)
 {
-    const gated_scan *scan = call->scan;
-    const gated_row *outputs = scan->projection.kernel ? call->ws->projected : call->ws->rows;
+    const size_t size = call->scan->output_size;
+    const gated_row *outputs = output_rows(call);
     for (int64_t r = 0; r < live; r++)
-        memcpy(call->h + batch_row(call->schedule, r) * scan->output_size, outputs[r].y,
-               scan->output_size * sizeof(float));
+        memcpy(call->h + batch_row(call->schedule, r) * size, outputs[r].y, size * sizeof(float));
+}
+
+static void run_product(const gated_product *product, const gated_row *rows, int64_t live, int backward)
+{
+    product->kernel->step(&product->panels, rows, live, 0, product->panels.blocks, backward);
 }
 
 static void advance(const scan_call *call, int64_t live)
 {
-    const gated_product *cell = &call->scan->cell, *projection = &call->scan->projection;
-    cell->kernel->step(&cell->panels, call->ws->rows, live, 0, cell->panels.blocks, sweep(call->ws));
-    if (projection->kernel)
-        projection->kernel->step(&projection->panels, call->ws->projected, live, 0, projection->panels.blocks,
-                                 call->ws->backward);
+    const int backward = sweep(call->ws);
+    run_product(&call->scan->cell, call->ws->rows, live, backward);
+    if (call->scan->second.kernel)
+        run_product(&call->scan->second, call->ws->second, live, backward);
+}
+
+/* Steps k .. k + steps - 1; returns the rows live at the last of them. */
+static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_t live)
+{
+    int64_t ahead = steps > 1 ? 0 : -1;
+    if (ahead == 0)
+        compute_ahead(call, 0, k, steps, live);
+    if (ahead == 0 && has_candidate(call->scan))
+        compute_ahead(call, 1, k, steps, live);
+    for (int64_t i = 0; i < steps; i++) {
+        live = live_rows(call->schedule, k + i, live);
+        place_rows(call, k + i, live, ahead);
+        advance(call, live);
+        if (ahead >= 0)
+            ahead += live;
+    }
+    for (int64_t r = 0; r < live; r++)
+        call->ws->rows[r].product = NULL;
+    return live;
 }
 
 static void run_scan(const scan_call *call)
@@ -169,18 +216,8 @@ static void run_scan(const scan_call *call)
     start_rows(call, started);
     for (int64_t k = call->first; k < call->last && live > 0;) {
         const int64_t steps = steps_ahead(&call->scan->cell, live, call->last - k);
-        const gated_row *ahead = steps > 1 ? call->ws->ahead : NULL;
-        if (ahead)
-            compute_ahead(call, k, steps, live);
-        for (const int64_t end = k + steps; k < end; k++) {
-            live = live_rows(call->schedule, k, live);
-            place_rows(call, k, live, ahead);
-            advance(call, live);
-            if (ahead)
-                ahead += live;
-        }
-        for (int64_t r = 0; r < live; r++)
-            call->ws->rows[r].product = NULL;
+        live = run_steps(call, k, steps, live);
+        k += steps;
     }
     save_rows(call, started);
 }
@@ -191,7 +228,7 @@ static void run_layer(const gated_model_layer *layer, const gated_schedule *sche
     for (int d = 0; d < layer->num_directions; d++) {
         const gated_scan *scan = &layer->scan[d];
         scan_call call = {scan, schedule, ws, in, out, state + scan->h_offset * schedule->batch, NULL, first, last};
-        if (scan->c_offset)
+        if (scan->has_c)
             call.c = state + scan->c_offset * schedule->batch;
         call.out.base += d * scan->output_size;
         run_scan(&call);
@@ -202,7 +239,7 @@ static void run_layer(const gated_model_layer *layer, const gated_schedule *sche
 static view between(const gated_model *model, const gated_schedule *s, const gated_workspace *ws, int l)
 {
     const ptrdiff_t width = model->layers[l].output_size;
-    return (view){ws->between[l & 1], s->batch * width, width, !model->bidirectional, NULL};
+    return (view){ws->between[l & 1], s->batch * width, width, !model->reverse, NULL};
 }
 
 /* Unidirectional stacks go layer by layer through a chunk of steps, so that scratch does not grow with T. A reverse
@@ -256,51 +293,59 @@ gated_status gated_run(const gated_model *model, const gated_sequence *s)
     return status;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Rows and floats of the largest input product that is computed ahead, for any number of live rows. */
 static void size_ahead(const gated_product *cell, int64_t batch, int64_t seq_len, gated_workspace *ws)
 {
     for (int64_t live = 1; live <= clamp(batch, 1, MOST_ROWS_AHEAD); live++) {
         const int64_t rows = live * steps_ahead(cell, live, seq_len);
-        const size_t floats = rows * product_width(cell);
         if (rows == live)
             continue;
-        if (rows > ws->ahead_rows)
-            ws->ahead_rows = rows;
-        if (floats > ws->product_floats)
-            ws->product_floats = floats;
+        ws->ahead_rows = larger(ws->ahead_rows, rows);
+        ws->product_floats = larger(ws->product_floats, rows * product_width(cell));
     }
 }
 
 gated_status gated_workspace_create(const gated_model *model, int64_t batch, int64_t seq_len, gated_workspace *ws)
 {
-    int64_t widest_output = 0, widest_hidden = 0;
+    int64_t widest_output = 0, first_output = 0;
+    int products = 1;
     *ws = (gated_workspace){.chunk = clamp(seq_len, 1, INT32_MAX)};
     for (int l = 0; l < model->num_layers; l++) {
         const gated_model_layer *layer = &model->layers[l];
-        if (l < model->num_layers - 1 && layer->output_size > widest_output)
-            widest_output = layer->output_size;
-        if (layer->scan[0].projection.kernel && layer->scan[0].hidden_size > widest_hidden)
-            widest_hidden = layer->scan[0].hidden_size;
-        size_ahead(&layer->scan[0].cell, batch, seq_len, ws);
+        const gated_scan *scan = &layer->scan[0];
+        if (l < model->num_layers - 1)
+            widest_output = larger(widest_output, layer->output_size);
+        if (scan->second.kernel)
+            first_output = larger(first_output, scan->hidden_size * (has_candidate(scan) ? 2 : 1));
+        if (has_candidate(scan))
+            products = 2;
+        size_ahead(&scan->cell, batch, seq_len, ws);
     }
-    if (model->num_layers > 1 && !model->bidirectional) {
+    if (model->num_layers > 1 && !model->reverse) {
         const int64_t fit = BETWEEN_FLOATS / (widest_output * clamp(batch, 1, INT32_MAX));
         ws->chunk = clamp(clamp(fit, LEAST_STEPS_BETWEEN, STEPS_BETWEEN_LAYERS), 1, ws->chunk);
     }
     const int64_t between = widest_output * batch * ws->chunk;
     const int buffers = model->num_layers > 2 ? 2 : 1;
-    ws->memory = malloc((2 * batch + ws->ahead_rows + 1) * sizeof(gated_row));
-    ws->floats = gated_allocate(ws->product_floats + widest_hidden * batch + buffers * between + 1);
+    ws->memory = malloc((2 * batch + products * ws->ahead_rows + 1) * sizeof(gated_row));
+    ws->floats = gated_allocate(products * ws->product_floats + first_output * batch + buffers * between + 1);
     if (!ws->memory || !ws->floats) {
         gated_workspace_free(ws);
         return GATED_NO_MEMORY;
     }
     ws->rows = ws->memory;
-    ws->projected = ws->rows + batch;
-    ws->ahead = ws->projected + batch;
-    ws->product = ws->floats;
-    ws->unprojected = ws->product + ws->product_floats;
-    ws->between[0] = ws->unprojected + widest_hidden * batch;
+    ws->second = ws->rows + batch;
+    ws->ahead[0] = ws->second + batch;
+    ws->ahead[1] = ws->ahead[0] + (products - 1) * ws->ahead_rows;
+    ws->product[0] = ws->floats;
+    ws->product[1] = ws->product[0] + (products - 1) * ws->product_floats;
+    ws->first_output = ws->product[1] + ws->product_floats;
+    ws->between[0] = ws->first_output + first_output * batch;
     ws->between[1] = ws->between[0] + between * (buffers - 1);
     return GATED_OK;
 }

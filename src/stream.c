@@ -18,13 +18,13 @@ struct gated_stream {
     float *other_h;        /* the second copy of the h part */
     size_t h_floats;
     int turn;              /* 0: the current h is in state, 1: in other_h */
-    gated_row *rows;       /* [2 turns][L][cell, projection][N] */
+    gated_row *rows;       /* [2 turns][L][cell, second product][N] */
     gated_workspace ws;
 };
 
-static gated_row *rows_of(const gated_stream *stream, int turn, int layer, int projection)
+static gated_row *rows_of(const gated_stream *stream, int turn, int layer, int second)
 {
-    return stream->rows + (((size_t)turn * stream->model->num_layers + layer) * 2 + projection) * stream->batch;
+    return stream->rows + (((size_t)turn * stream->model->num_layers + layer) * 2 + second) * stream->batch;
 }
 
 static float *h_of(const gated_stream *stream, int turn, int layer)
@@ -39,17 +39,25 @@ static void place_rows(gated_stream *stream, int turn, int layer)
     const float *x = layer > 0 ? h_of(stream, !turn, layer - 1) : NULL;
     const float *h = h_of(stream, turn, layer);
     float *new_h = h_of(stream, !turn, layer);
-    float *c = scan->c_offset ? stream->state + scan->c_offset * stream->batch : NULL;
-    float *unprojected = scan->projection.kernel ? stream->ws.unprojected : NULL;
-    gated_row *cell = rows_of(stream, turn, layer, 0), *projection = rows_of(stream, turn, layer, 1);
+    float *c = scan->has_c ? stream->state + scan->c_offset * stream->batch : NULL;
+    float *first = scan->second.kernel ? stream->ws.first_output : NULL;
+    const int candidate = scan->second.panels.recurrent > 0;
+    gated_row *cell = rows_of(stream, turn, layer, 0), *second = rows_of(stream, turn, layer, 1);
     for (int64_t n = 0; n < stream->batch; n++) {
         cell[n] = (gated_row){
             .x = x ? x + n * stream->model->layers[layer].input_size : NULL,
             .h = h + n * output,
+            .previous = h + n * output,
             .c = c ? c + n * hidden : NULL,
-            .y = unprojected ? unprojected + n * hidden : new_h + n * output,
+            .y = first ? first + n * hidden : new_h + n * output,
         };
-        projection[n] = (gated_row){.x = cell[n].y, .y = new_h + n * output};
+        second[n] = (gated_row){.x = cell[n].y, .y = new_h + n * output};
+        if (candidate) {
+            cell[n].c = first + (stream->batch + n) * hidden;
+            second[n] = cell[n];
+            second[n].h = cell[n].y;
+            second[n].y = new_h + n * output;
+        }
     }
 }
 
@@ -57,7 +65,7 @@ static gated_status create(const gated_model *model, int64_t batch, gated_stream
 {
     const gated_scan *first_with_c = NULL;
     for (int l = model->num_layers - 1; l >= 0; l--)
-        if (model->layers[l].scan[0].c_offset)
+        if (model->layers[l].scan[0].has_c)
             first_with_c = &model->layers[l].scan[0];
     const size_t floats = gated_state_size(model, batch);
     stream->model = model;
@@ -81,7 +89,7 @@ gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_
 {
     if (batch < 1 || batch > INT32_MAX)
         return GATED_BAD_SIZE;
-    if (model->bidirectional)
+    if (model->reverse)
         return GATED_NOT_STREAMABLE;
     gated_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
@@ -114,19 +122,29 @@ float *gated_stream_state(gated_stream *stream)
     return stream->state;
 }
 
+static void place_input(const gated_stream *stream, const float *x, gated_row *rows)
+{
+    for (int64_t n = 0; n < stream->batch; n++)
+        rows[n].x = x + n * stream->model->layers[0].input_size;
+}
+
+static void run_product(const gated_product *product, const gated_row *rows, const gated_stream *stream)
+{
+    product->kernel->step(&product->panels, rows, stream->batch, 0, product->panels.blocks, stream->turn);
+}
+
 void gated_stream_step(gated_stream *stream, const float *x, float *y)
 {
     const gated_model *model = stream->model;
     const int turn = stream->turn, last = model->num_layers - 1;
-    gated_row *first = rows_of(stream, turn, 0, 0);
-    for (int64_t n = 0; n < stream->batch; n++)
-        first[n].x = x + n * model->layers[0].input_size;
+    place_input(stream, x, rows_of(stream, turn, 0, 0));
+    if (model->layers[0].scan[0].second.panels.recurrent > 0)
+        place_input(stream, x, rows_of(stream, turn, 0, 1));
     for (int l = 0; l <= last; l++) {
-        const gated_product *cell = &model->layers[l].scan[0].cell, *projection = &model->layers[l].scan[0].projection;
-        cell->kernel->step(&cell->panels, rows_of(stream, turn, l, 0), stream->batch, 0, cell->panels.blocks, turn);
-        if (projection->kernel)
-            projection->kernel->step(&projection->panels, rows_of(stream, turn, l, 1), stream->batch, 0,
-                                     projection->panels.blocks, turn);
+        const gated_scan *scan = &model->layers[l].scan[0];
+        run_product(&scan->cell, rows_of(stream, turn, l, 0), stream);
+        if (scan->second.kernel)
+            run_product(&scan->second, rows_of(stream, turn, l, 1), stream);
     }
     memcpy(y, h_of(stream, !turn, last), stream->batch * model->layers[last].output_size * sizeof(float));
     stream->turn = !turn;

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,12 @@ EXACT = [isa.name for isa in gc.cpu_info().isas if isa.usable and isa.exact]
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 47, 48, 49, 65, 80]
 
 
+CELLS = sorted(GATES)
+
+#: Those that PyTorch has.
+TORCH_CELLS = ["gru", "lstm", "rnn_relu", "rnn_tanh"]
+
+
 @pytest.fixture(params=USABLE)
 def isa(request, monkeypatch):
     """Every instruction set this CPU has, forced for the models made in the test."""
@@ -19,36 +27,14 @@ def isa(request, monkeypatch):
     return request.param
 
 
-def random_spec(
-    rng,
-    cell,
-    input_size,
-    hidden_size,
-    *,
-    num_layers=1,
-    bidirectional=False,
-    proj_size=0,
-    bias=True,
-    batch_first=False,
-    gain=1.0,
-):
-    """A module with PyTorch's initial distribution, uniform in +-gain / sqrt(H)."""
-    empty = LayerSpec(
-        cell=cell,
-        input_size=input_size,
-        hidden_size=hidden_size,
-        weights={},
-        num_layers=num_layers,
-        bidirectional=bidirectional,
-        proj_size=proj_size,
-        bias=bias,
-        batch_first=batch_first,
-    )
+def random_spec(rng, cell, input_size, hidden_size, *, gain=1.0, **options):
+    """A module with PyTorch's initial distribution, uniform in +-gain / sqrt(H), and any options of LayerSpec."""
+    empty = LayerSpec(cell, input_size, hidden_size, weights={}, **options)
     bound = gain / np.sqrt(hidden_size)
     weights = {
         name: rng.uniform(-bound, bound, shape).astype(np.float32) for name, shape in empty.expected_shapes().items()
     }
-    return LayerSpec(**{**vars(empty), "weights": weights})
+    return dataclasses.replace(empty, weights=weights)
 
 
 def random_state(rng, spec, batch):
@@ -74,6 +60,3 @@ def same_bits(a, b):
     return a.shape == b.shape and np.array_equal(
         np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32)
     )
-
-
-CELLS = sorted(GATES)

@@ -3,6 +3,8 @@
 Gate order and names are PyTorch's: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html (GRU, RNN alike).
 """
 
+import math
+
 import numpy as np
 
 
@@ -16,44 +18,106 @@ def split(pre, gates):
 
 
 # A cell: input product wx, recurrent product rh (each with its own bias), state -> new state (h, c).
+# The options are ONNX's: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html
 
 
-def lstm(wx, rh, h, c):
+ERF = np.vectorize(math.erf, otypes=[float])
+
+ACTIVATIONS = {
+    "sigmoid": lambda x, a, b: sigmoid(x),
+    "tanh": lambda x, a, b: np.tanh(x),
+    "relu": lambda x, a, b: np.maximum(x, 0),
+    "linear": lambda x, a, b: x,
+    "affine": lambda x, a, b: a * x + b,
+    "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
+    "leaky_relu": lambda x, a, b: np.where(x < 0, a * x, x),
+    "thresholded_relu": lambda x, a, b: np.where(x > a, x, 0),
+    "scaled_tanh": lambda x, a, b: a * np.tanh(b * x),
+    "elu": lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x),
+    "selu": lambda x, a, b: 1.0507009873554805 * np.where(x < 0, 1.6732632423543772 * np.expm1(np.minimum(x, 0)), x),
+    "celu": lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0) / a), x),
+    "softsign": lambda x, a, b: x / (1 + np.abs(x)),
+    "softplus": lambda x, a, b: np.logaddexp(x, 0),
+    "exponential": lambda x, a, b: np.exp(x),
+    "silu": lambda x, a, b: x * sigmoid(x),
+    "hard_silu": lambda x, a, b: x * np.clip(x / 6 + 0.5, 0, 1),
+    "gelu": lambda x, a, b: 0.5 * x * (1 + ERF(x / np.sqrt(2))),
+    "gelu_tanh": lambda x, a, b: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "mish": lambda x, a, b: x * np.tanh(np.logaddexp(x, 0)),
+    "relu6": lambda x, a, b: np.clip(x, 0, 6),
+    "hard_tanh": lambda x, a, b: np.clip(x, -1, 1),
+    "log_sigmoid": lambda x, a, b: -np.logaddexp(-x, 0),
+    "tanh_shrink": lambda x, a, b: x - np.tanh(x),
+    "soft_shrink": lambda x, a, b: np.sign(x) * np.maximum(np.abs(x) - a, 0),
+    "hard_shrink": lambda x, a, b: np.where(np.abs(x) > a, x, 0),
+    "squareplus": lambda x, a, b: (x + np.sqrt(x * x + a)) / 2,
+}
+
+
+def act(spec, direction, which, x, clipped=True):
+    """Activation f, g or h (which 0, 1, 2) of a direction, its input bounded by the cell's clip."""
+    name, a, b = spec.activations_of(direction)[which]
+    return ACTIVATIONS[name](np.clip(x, -spec.clip, spec.clip) if spec.clip and clipped else x, a, b)
+
+
+def lstm(spec, d, wx, rh, h, c, w):
     i, f, g, o = split(wx + rh, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+    p_i, p_f, p_o = split(w["peephole"], 3)
+    i = act(spec, d, 0, i + p_i * c)
+    f = 1 - i if spec.input_forget else act(spec, d, 0, f + p_f * c)
+    c = f * c + i * act(spec, d, 1, g)
+    return act(spec, d, 0, o + p_o * c) * act(spec, d, 2, c, clipped=spec.clip_output), c
 
 
-def gru(wx, rh, h, c):
+def gru(spec, d, wx, rh, h, c, w):
     r, z, n = split(wx, 3)
     rh_r, rh_z, rh_n = split(rh, 3)
-    z = sigmoid(z + rh_z)
-    n = np.tanh(n + sigmoid(r + rh_r) * rh_n)
+    z = act(spec, d, 0, z + rh_z)
+    n = act(spec, d, 1, n + act(spec, d, 0, r + rh_r) * rh_n)
     return (1 - z) * n + z * h, c
 
 
-def rnn_tanh(wx, rh, h, c):
+def gru_reset_before(spec, d, wx, rh, h, c, w):
+    r, z, n = split(wx, 3)
+    rh_r, rh_z, _ = split(rh, 3)
+    z = act(spec, d, 0, z + rh_z)
+    r = act(spec, d, 0, r + rh_r)
+    n = act(spec, d, 1, n + split((r * h) @ w["hh"].T + w["b_hh"], 3)[2])
+    return (1 - z) * n + z * h, c
+
+
+def rnn_tanh(spec, d, wx, rh, h, c, w):
     return np.tanh(wx + rh), c
 
 
-def rnn_relu(wx, rh, h, c):
+def rnn_relu(spec, d, wx, rh, h, c, w):
     return np.maximum(wx + rh, 0), c
 
 
-CELLS = {"lstm": lstm, "gru": gru, "rnn_tanh": rnn_tanh, "rnn_relu": rnn_relu}
+def rnn(spec, d, wx, rh, h, c, w):
+    return act(spec, d, 0, wx + rh), c
 
 
-def scan(spec, suffix, x, h, c, live, reverse):
+CELLS = {f.__name__: f for f in (lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn)}
+
+
+def scan(spec, suffix, x, h, c, live, direction):
     """One direction of one layer: x [T,N,C], h [N,P or H], c [N,H], live [T,N] -> y [T,N,P or H], h, c."""
     w = {name: np.asarray(value, np.float64) for name, value in spec.weights.items()}
-    zero = np.zeros(1)
+    w = {name.removesuffix(suffix): value for name, value in w.items() if name.endswith(suffix)}
+    rows = w["weight_ih"].shape[0]
+    inner = {
+        "hh": w["weight_hh"],
+        "b_hh": w.get("bias_hh", np.zeros(rows)),
+        "peephole": w.get("weight_peephole", np.zeros(3 * c.shape[-1])),
+    }
     y = np.zeros((*x.shape[:2], h.shape[-1]))
-    for t in range(len(x))[:: -1 if reverse else 1]:
-        wx = x[t] @ w["weight_ih" + suffix].T + w.get("bias_ih" + suffix, zero)
-        rh = h @ w["weight_hh" + suffix].T + w.get("bias_hh" + suffix, zero)
-        new_h, new_c = CELLS[spec.cell](wx, rh, h, c)
-        if "weight_hr" + suffix in w:
-            new_h = new_h @ w["weight_hr" + suffix].T
+    for t in range(len(x))[:: -1 if direction == 1 or spec.reverse else 1]:
+        wx = x[t] @ w["weight_ih"].T + w.get("bias_ih", np.zeros(rows))
+        rh = h @ inner["hh"].T + inner["b_hh"]
+        new_h, new_c = CELLS[spec.cell](spec, direction, wx, rh, h, c, inner)
+        if "weight_hr" in w:
+            new_h = new_h @ w["weight_hr"].T
         h = np.where(live[t][:, None], new_h, h)
         c = np.where(live[t][:, None], new_c, c)
         y[t] = np.where(live[t][:, None], new_h, 0)
@@ -72,7 +136,7 @@ def forward(spec, x, h=None, c=None, live=None):
         outputs = []
         for d, direction in enumerate(("", "_reverse")[: spec.num_directions]):
             at = layer * spec.num_directions + d
-            out, h[at], c[at] = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d == 1)
+            out, h[at], c[at] = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d)
             outputs.append(out)
         y = np.concatenate(outputs, -1)
     return y, h, c

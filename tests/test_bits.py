@@ -6,9 +6,10 @@ tests/test_compilers.py adds the compilers and NEON.
 
 import numpy as np
 import pytest
-from conftest import CELLS, EXACT, parts, random_spec, random_state, same_bits, state_of
+from conftest import EXACT, TORCH_CELLS, parts, random_spec, random_state, same_bits, state_of
 
 import gated_c as gc
+from gated_c.spec import Activation
 
 SEQ_LEN, BATCH = 75, 11
 
@@ -21,6 +22,16 @@ OPTIONS = {
     "projected": {"proj_size": 7, "num_layers": 2},
     "bidirectional": {"num_layers": 2, "bidirectional": True},
     "without bias": {"bias": False},
+}
+
+ACTIVE = (Activation.of("hard_sigmoid"), Activation.of("softplus"), Activation.of("gelu"))
+
+#: Beyond PyTorch's cells.
+GENERAL = {
+    "lstm": {"activations": ACTIVE, "clip": 0.9, "peepholes": True},
+    "gru": {"activations": ACTIVE[:2], "num_layers": 2},
+    "gru_reset_before": {"num_layers": 2},
+    "rnn": {"activations": (Activation.of("mish"),)},
 }
 
 
@@ -52,7 +63,10 @@ class Rows:
 
 
 def cases():
-    for cell in CELLS:
+    for cell, options in GENERAL.items():
+        for shape in [(3, 8), (5, 33), (64, 64), (60, 100)]:
+            yield pytest.param((cell, shape, options), id=f"{cell}-{shape[0]}x{shape[1]}-general")
+    for cell in TORCH_CELLS:
         for name, options in OPTIONS.items():
             if "proj_size" in options and cell != "lstm":
                 continue

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import EXACT
 
-from tests.build_core import build, compiler
+from tests.build_core import build, compiler, core_objects
 
 
 def hashes(executable, *, isa=None, runner=()):
@@ -28,6 +28,17 @@ def expected(tmp_path_factory):
     for isa in EXACT[1:]:
         assert hashes(executable, isa=isa) == lines
     return lines
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_no_kernel_calls_the_math_library(name):
+    cc, nm = compiler(name), compiler("nm")
+    if cc is None or nm is None:
+        pytest.skip(f"needs {name} and nm")
+    objects, _ = core_objects(cc, None)
+    symbols = subprocess.run([nm, "-u", *objects], capture_output=True, text=True, check=True).stdout.split()
+    # A lane loop that was not vectorised would call fmaf, lane by lane.
+    assert not {"fmaf", "fma", "sqrtf", "sqrt", "expf", "tanhf"} & set(symbols)
 
 
 def test_clang_computes_the_bits_of_gcc(expected, tmp_path):

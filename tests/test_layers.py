@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import reference
-from conftest import CELLS, SIZES, parts, random_spec, random_state, state_of
+from conftest import CELLS, SIZES, TORCH_CELLS, parts, random_spec, random_state, state_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gated_c as gc
+from gated_c.spec import ACTIVATIONS, Activation
 from gated_c.timing import torch_module
 
 torch = pytest.importorskip("torch")
@@ -19,18 +20,47 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 TOLERANCE = 1e-6
 
 
+#: Activations that keep a state from growing over time; each function alone is tested in test_activations.py.
+BOUNDED = ["sigmoid", "tanh", "hard_sigmoid", "scaled_tanh", "softsign", "hard_tanh", "relu6"]
+GATES = ["sigmoid", "hard_sigmoid"]
+
+
 @st.composite
-def cases(draw):
-    cell = draw(st.sampled_from(CELLS))
+def options(draw, cell, directions):
+    """What a cell does beyond PyTorch's."""
+    chosen = {"reverse": directions == 1 and draw(st.booleans())}
+    if cell not in ACTIVATIONS:
+        return chosen
+    if cell == "rnn" or draw(st.booleans()):
+        chosen["activations"] = tuple(
+            Activation.of(
+                draw(st.sampled_from(GATES if which == 0 and cell != "rnn" else BOUNDED)),
+                *draw(st.sampled_from([(None, None), (0.4, 0.25)])),
+            )
+            for _ in range(directions)
+            for which in range(ACTIVATIONS[cell])
+        )
+    chosen["clip"] = draw(st.sampled_from([0.0, 0.0, 0.5]))
+    if cell == "lstm":
+        for option in ("clip_output", "input_forget", "peepholes"):
+            chosen[option] = draw(st.booleans())
+    return chosen
+
+
+@st.composite
+def cases(draw, cells=CELLS):
+    cell = draw(st.sampled_from(cells))
     hidden_size = draw(st.sampled_from(SIZES))
     projection = draw(st.integers(0, hidden_size - 1)) if cell == "lstm" and draw(st.booleans()) else 0
-    return {
+    bidirectional = draw(st.booleans())
+    extra = {} if cells is TORCH_CELLS else draw(options(cell, 2 if bidirectional else 1))
+    return extra | {
         "cell": cell,
         "input_size": draw(st.sampled_from(SIZES)),
         "hidden_size": hidden_size,
         "proj_size": projection,
         "num_layers": draw(st.integers(1, 3)),
-        "bidirectional": draw(st.booleans()),
+        "bidirectional": bidirectional,
         "bias": draw(st.booleans()),
         "batch_first": draw(st.booleans()),
         "seq_len": draw(st.sampled_from([0, 1, 2, 5, 33, 70])),
@@ -76,7 +106,7 @@ def test_equals_the_float64_equations(isa, case):
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 @SETTINGS
-@given(case=cases())
+@given(case=cases(TORCH_CELLS))
 def test_equals_torch(case):
     spec, x, h, c = setup({**case, "seq_len": max(case["seq_len"], 1)})
     y, state = run(spec, x, h, c)
@@ -122,7 +152,7 @@ def test_lengths_equal_the_mask_that_says_the_same(case, data):
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("enforce_sorted", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_packed_sequence_comes_back_as_one_and_equals_torch(cell, bidirectional, enforce_sorted):
     rng = np.random.default_rng(5)
@@ -146,7 +176,7 @@ def test_packed_sequence_comes_back_as_one_and_equals_torch(cell, bidirectional,
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 def test_unbatched_input_is_one_row_without_its_axis(cell, batch_first):
     rng = np.random.default_rng(2)
     spec = random_spec(rng, cell, 3, 9, num_layers=2, bidirectional=True, batch_first=batch_first)
@@ -192,7 +222,7 @@ def test_given_state_is_left_alone():
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (5, 0, 4), (0, 0, 4)])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 def test_empty_sequences_and_batches_are_results_of_that_shape(cell, shape):
     rng = np.random.default_rng(4)
     spec = random_spec(rng, cell, 4, 10, num_layers=2, bidirectional=True)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from gated_c import FormatError
 from gated_c.loaders import load_layers, native, read_layers
-from gated_c.spec import LayerSpec
+from gated_c.spec import Activation, LayerSpec
 
 DESCRIBED = [field.name for field in fields(LayerSpec) if field.name != "weights"]
 
@@ -40,6 +40,13 @@ def assert_same(got, expected):
         assert same_bits(weight, expected.weights[name])
 
 
+#: Cells that take options get them.
+GENERAL = {
+    "gru_reset_before": {"clip": 0.3},
+    "rnn": {"activations": (Activation.of("elu", 0.1),)},
+}
+
+
 @st.composite
 def specs(draw):
     cell = draw(st.sampled_from(CELLS))
@@ -51,10 +58,11 @@ def specs(draw):
         draw(st.integers(1, 9)),
         hidden_size,
         num_layers=draw(st.integers(1, 11)),
-        bidirectional=draw(st.booleans()),
+        bidirectional=cell != "rnn" and draw(st.booleans()),
         proj_size=proj_size,
         bias=draw(st.booleans()),
         batch_first=draw(st.booleans()),
+        **GENERAL.get(cell, {}),
     )
     return replace(spec, name=draw(st.text(st.characters())))
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import CELLS, random_spec
+from conftest import TORCH_CELLS, random_spec
 
 from gated_c.spec import LayerSpec
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_sizes_follow_from_names_and_shapes(cell, bidirectional, bias):
@@ -50,7 +50,7 @@ def test_every_problem_is_listed_at_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cell": "mgu"}, "cell: expected one of lstm, gru, rnn_tanh, rnn_relu, got 'mgu'"),
+        ({"cell": "mgu"}, "cell: expected one of lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn, got 'mgu'"),
         ({"num_layers": 0}, "num_layers: expected at least 1, got 0"),
         ({"hidden_size": 0}, "hidden_size: expected at least 1, got 0"),
         ({"proj_size": 5}, "proj_size: expected less than hidden_size 5, got 5"),

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import CELLS, parts, random_spec, random_state, same_bits, state_of
+from conftest import TORCH_CELLS, parts, random_spec, random_state, same_bits, state_of
 
 import gated_c as gc
 
@@ -89,7 +89,7 @@ def test_wrong_out_changes_nothing(stream, x, out, error, message):
     assert all(same_bits(a, b) for a, b in zip(stream.state, before, strict=True))
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", TORCH_CELLS)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_state_is_a_copy_that_can_be_set_again(cell, steps, x):
     stream = make(cell, num_layers=2).stream(N)

@@ -37,8 +37,54 @@ typedef enum {
     GATED_LSTM,      /* i f g o */
     GATED_GRU,       /* r z n, the reset gate applied after the recurrent product (PyTorch, cuDNN) */
     GATED_RNN_TANH,
-    GATED_RNN_RELU
+    GATED_RNN_RELU,
+    GATED_GRU_RESET_BEFORE, /* r z n, the reset gate applied to h before the recurrent product (Keras, ONNX) */
+    GATED_RNN        /* any activation, from gated_options */
 } gated_cell;
+
+/* Activations, as ONNX and Keras define them; alpha and beta where a comment names them. */
+typedef enum {
+    GATED_SIGMOID,
+    GATED_TANH,
+    GATED_RELU,
+    GATED_LINEAR,
+    GATED_AFFINE,           /* alpha x + beta */
+    GATED_HARD_SIGMOID,     /* alpha x + beta, clipped to 0..1; Keras 2 and ONNX 0.2, 0.5; Keras 3 1/6, 0.5 */
+    GATED_LEAKY_RELU,       /* alpha x below 0 */
+    GATED_THRESHOLDED_RELU, /* x above alpha, else 0 */
+    GATED_SCALED_TANH,      /* alpha tanh(beta x) */
+    GATED_ELU,              /* alpha (exp(x) - 1) below 0 */
+    GATED_SELU,
+    GATED_CELU,             /* alpha (exp(x / alpha) - 1) below 0 */
+    GATED_SOFTSIGN,
+    GATED_SOFTPLUS,
+    GATED_EXPONENTIAL,
+    GATED_SILU,
+    GATED_HARD_SILU,
+    GATED_GELU,
+    GATED_GELU_TANH,        /* the approximation by tanh */
+    GATED_MISH,
+    GATED_RELU6,
+    GATED_HARD_TANH,
+    GATED_LOG_SIGMOID,
+    GATED_TANH_SHRINK,
+    GATED_SOFT_SHRINK,      /* x - alpha sign(x) outside -alpha..alpha, else 0 */
+    GATED_HARD_SHRINK,      /* 0 inside -alpha..alpha */
+    GATED_SQUAREPLUS        /* (x + sqrt(x^2 + alpha)) / 2 */
+} gated_function;
+
+typedef struct {
+    gated_function function;
+    float alpha, beta;
+} gated_activation;
+
+/* What one direction of a layer does beyond PyTorch's cell. */
+typedef struct {
+    gated_activation activation[3]; /* LSTM f g h, GRU f g, RNN f, in ONNX's letters */
+    float clip;                     /* bounds the inputs of activations to -clip..clip; 0 for none */
+    int clip_output;                /* LSTM: the input of h as well (ONNX); 0 leaves it alone (ONNX Runtime) */
+    int input_forget;               /* LSTM: f = 1 - i, the forget weights are not used */
+} gated_options;
 
 /* Gates of a cell, and whether it carries a second state c. */
 int gated_cell_gates(gated_cell cell);
@@ -51,6 +97,8 @@ typedef struct {
     const float *bias_ih;    /* [G*H], or NULL for zeros */
     const float *bias_hh;    /* [G*H], or NULL for zeros */
     const float *weight_hr;  /* [P, H], or NULL without projection */
+    const float *peephole;   /* LSTM: [3*H], of i f o; NULL without */
+    const gated_options *options; /* NULL for PyTorch's cell; GATED_RNN and peepholes need it */
 } gated_weights;
 
 typedef struct {
@@ -60,6 +108,7 @@ typedef struct {
     int proj_size;            /* P, 0 for no projection; LSTM only */
     int num_directions;       /* D: 1 or 2 */
     gated_weights weights[2]; /* forward, reverse */
+    int reverse;              /* with D = 1: from the last step to the first; y stays in the order of time */
 } gated_layer;
 
 typedef struct gated_model gated_model;
@@ -97,7 +146,7 @@ typedef struct {
 gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
 /* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE
- * for bidirectional models. The state starts at zero. */
+ * for models with a reverse direction. The state starts at zero. */
 gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
 void gated_stream_free(gated_stream *stream);
 
@@ -123,9 +172,8 @@ typedef struct {
 const gated_isa_info *gated_isa(int index);
 gated_status gated_isa_chosen(const gated_isa_info **isa);
 
-/* sigmoid and tanh as the cells use them: y[i] = f(x[i]) on instruction set `isa`, for tests of their accuracy. */
-gated_status gated_sigmoid(const char *isa, const float *x, float *y, ptrdiff_t n);
-gated_status gated_tanh(const char *isa, const float *x, float *y, ptrdiff_t n);
+/* An activation as the cells compute it on instruction set `isa`: y[i] = f(x[i]). */
+gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 
 #ifdef __cplusplus
 }

@@ -3,7 +3,7 @@
 Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Three entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
-``gated_layers``   JSON: for each layer an object with every field of `LayerSpec` but the weights
+``gated_layers``   JSON: for each layer an object with the fields of `LayerSpec` but the weights
 ``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and then all tensors, sorted by name
 
 The checksum is verified whenever a file is opened, at about 2 GB/s. Reading maps the file, so all processes share one
@@ -26,12 +26,15 @@ import numpy as np
 
 from gated_c.errors import FormatError
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
-from gated_c.spec import Array, LayerSpec
+from gated_c.spec import Activation, Array, LayerSpec
 
 VERSION = 1
 
-_TYPES = {"str": str, "int": int, "bool": bool}
+_TYPES = {"str": str, "int": int, "bool": bool, "float": float, "tuple[Activation, ...]": list}
 _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(LayerSpec) if field.name != "weights"}
+
+#: What a cell does beyond PyTorch's: written only where it differs from these defaults.
+_OPTIONS = {name: getattr(LayerSpec, name) for name in list(_FIELDS)[list(_FIELDS).index("name") + 1 :]}
 
 
 def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
@@ -44,7 +47,7 @@ def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
         for index, layer in enumerate(layers)
         for name, weight in layer.weights.items()
     }
-    description = json.dumps([{name: getattr(layer, name) for name in _FIELDS} for layer in layers])
+    description = json.dumps([_describe(layer) for layer in layers])
     metadata = {
         "gated_version": str(VERSION),
         "gated_layers": description,
@@ -58,6 +61,11 @@ def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, target)
+
+
+def _describe(layer: LayerSpec) -> dict[str, Any]:
+    values = {name: getattr(layer, name) for name in _FIELDS}
+    return {name: value for name, value in values.items() if name not in _OPTIONS or value != _OPTIONS[name]}
 
 
 def read(path: str | os.PathLike[str]) -> list[LayerSpec]:
@@ -104,10 +112,20 @@ def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[LayerSpec]:
 
 
 def _layer(description: Any, weights: Mapping[str, Array]) -> LayerSpec:
-    if not isinstance(description, dict) or {name: type(value) for name, value in description.items()} != _FIELDS:
-        raise FormatError(f"gated_layers: expected {', '.join(_FIELDS)} for each layer")
-    if description["num_layers"] > len(weights):
+    if not isinstance(description, dict):
+        raise FormatError("gated_layers: expected an object for each layer")
+    described = _OPTIONS | {"activations": []} | description
+    if {name: type(value) for name, value in described.items()} != _FIELDS:
+        raise FormatError(f"gated_layers: expected {', '.join(set(_FIELDS) - set(_OPTIONS))} for each layer")
+    if described["num_layers"] > len(weights):
         raise FormatError(f"gated_layers: more layers than the {len(weights)} weights")
-    layer = LayerSpec(weights=weights, **description)
+    described["activations"] = tuple(_activation(activation) for activation in described["activations"])
+    layer = LayerSpec(weights=weights, **described)
     layer.validate()
     return layer
+
+
+def _activation(values: Any) -> Activation:
+    if not isinstance(values, list) or [type(value) for value in values] != [str, float, float]:
+        raise FormatError("gated_layers: expected activations of a name, alpha and beta")
+    return Activation(*values)

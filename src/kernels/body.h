@@ -18,7 +18,7 @@
 /* What cell.def says of a cell; always a constant, so the code below specialises to it. */
 typedef struct {
     int gates, input_feeds, recurrent_feeds, has_c, reads_h;
-    unit_state (*advance)(gates, unit_state);
+    unit_state (*advance)(gates, unit_state, cell_extra);
     void (*finish)(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block);
 } cell_traits;
 
@@ -28,24 +28,32 @@ INLINE int block_width(const gated_panels *p, int block)
     return left < LANES ? left : LANES;
 }
 
-/* Pre-activations to new state, for a whole slice of LANES units. */
-INLINE void finish_slice(const cell_traits cell, gates acc, const gated_row *row, ptrdiff_t at)
+INLINE cell_extra extra_of(const gated_panels *p, int block)
 {
+    return (cell_extra){p->options, p->peephole ? p->peephole + (ptrdiff_t)block * 3 * LANES : NULL};
+}
+
+/* Pre-activations to new state, for a whole slice of LANES units. */
+INLINE void finish_slice(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block)
+{
+    const ptrdiff_t at = (ptrdiff_t)block * LANES;
     unit_state s = {0};
-    if (cell.reads_h) s.h = vf_load(row->h + at);
+    if (cell.reads_h) s.h = vf_load(row->previous + at);
     if (cell.has_c) s.c = vf_load(row->c + at);
-    s = cell.advance(acc, s);
+    s = cell.advance(acc, s, extra_of(p, block));
     if (cell.has_c) vf_store(row->c + at, s.c);
     vf_store(row->y + at, s.h);
 }
 
-/* The same for the first `width` units of a slice. */
-INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row, ptrdiff_t at, int width)
+/* The same for the units of a slice that is not whole. */
+INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block)
 {
+    const ptrdiff_t at = (ptrdiff_t)block * LANES;
+    const int width = block_width(p, block);
     unit_state s = {0};
-    if (cell.reads_h) s.h = vf_load_part(row->h + at, width);
+    if (cell.reads_h) s.h = vf_load_part(row->previous + at, width);
     if (cell.has_c) s.c = vf_load_part(row->c + at, width);
-    s = cell.advance(acc, s);
+    s = cell.advance(acc, s, extra_of(p, block));
     if (cell.has_c) vf_store_part(row->c + at, s.c, width);
     vf_store_part(row->y + at, s.h, width);
 }
@@ -54,14 +62,12 @@ INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row,
 INLINE void finish_rows(const cell_traits cell, const gates *acc, const gated_row *rows, int count,
                         const gated_panels *p, int block)
 {
-    const ptrdiff_t at = (ptrdiff_t)block * LANES;
-    const int width = block_width(p, block);
-    if (width == LANES) {
+    if (block_width(p, block) == LANES) {
         for (int r = 0; r < count; r++)
-            finish_slice(cell, acc[r], &rows[r], at);
+            finish_slice(cell, acc[r], &rows[r], p, block);
     } else {
         for (int r = 0; r < count; r++)
-            finish_part(cell, acc[r], &rows[r], at, width);
+            finish_part(cell, acc[r], &rows[r], p, block);
     }
 }
 
@@ -128,7 +134,7 @@ INLINE void step_blocks(const cell_traits cell, const int blocks, const gated_pa
     }
     const int whole = block_width(p, block + blocks - 1) == LANES;
 #define FINISH_BLOCK(b)                                                                                                \
-    if ((b) < blocks - 1 || whole) finish_slice(cell, acc[b], row, (ptrdiff_t)(block + (b)) * LANES)
+    if ((b) < blocks - 1 || whole) finish_slice(cell, acc[b], row, p, block + (b))
     EACH(blocks, FINISH_BLOCK);
     if (!whole) {
         const gates last = acc[blocks - 1];
@@ -233,15 +239,13 @@ INLINE void step_any(const cell_traits cell, const gated_panels *p, const gated_
 #include "../cell.def"
 #undef CELL
 
-#define ARRAY_FUNCTION(name, f)                                                                                        \
-    static void name(const float *x, float *y, ptrdiff_t n)                                                            \
-    {                                                                                                                  \
-        for (; n >= LANES; n -= LANES, x += LANES, y += LANES)                                                         \
-            vf_store(y, f(vf_load(x)));                                                                                \
-        if (n > 0) vf_store_part(y, f(vf_load_part(x, (int)n)), (int)n);                                               \
-    }
-ARRAY_FUNCTION(sigmoid_array, sigmoid)
-ARRAY_FUNCTION(tanh_array, vtanh)
+static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
+{
+    for (; n >= LANES; n -= LANES, x += LANES, y += LANES)
+        vf_store(y, activate(activation, vf_load(x)));
+    if (n > 0)
+        vf_store_part(y, activate(activation, vf_load_part(x, (int)n)), (int)n);
+}
 
 const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .table = STRING(TABLE),
@@ -254,6 +258,5 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
 #include "../cell.def"
 #undef CELL
     },
-    .sigmoid = sigmoid_array,
-    .tanh = tanh_array,
+    .activate = activate_array,
 };

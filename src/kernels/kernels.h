@@ -5,6 +5,8 @@
 #ifndef GATED_KERNELS_H
 #define GATED_KERNELS_H
 
+#include "gated_c.h"
+
 #include <stddef.h>
 
 /* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
@@ -16,6 +18,8 @@ typedef struct {
     int blocks;      /* ceil(H / V) */
     int group;       /* blocks taken at a time when there is one row */
     float *bias;     /* [blocks][4][V], one per accumulator */
+    float *peephole; /* [blocks][3][V], of i f o; NULL without */
+    const gated_options *options; /* of a general cell */
     float *input;    /* [blocks][C][G][V] */
     float *hidden;   /* [blocks][recurrent][G][V] */
 } gated_panels;
@@ -23,7 +27,8 @@ typedef struct {
 /* One row of the batch at one time step. */
 typedef struct {
     const float *x;  /* [C] */
-    const float *h;  /* [recurrent], the previous step's; never y itself */
+    const float *h;  /* [recurrent], what the recurrent product is of; never y itself */
+    const float *previous; /* [H], h of the step before, for cells that read it */
     float *c;        /* [H], updated in place; NULL if the cell has none */
     float *y;        /* [H], the new h */
     float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
@@ -51,8 +56,7 @@ typedef struct {
     int max_group;      /* most blocks that one row can take at a time in registers, with 4 accumulators each */
     int stream_group;   /* blocks at a time that read weights from beyond L1 fastest */
     gated_cell_kernel cell[GATED_NUM_CELLS];
-    void (*sigmoid)(const float *x, float *y, ptrdiff_t n);
-    void (*tanh)(const float *x, float *y, ptrdiff_t n);
+    void (*activate)(const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 } gated_kernels;
 
 #endif

@@ -1,7 +1,7 @@
 /* A vector of LANES float32 values, in the compiler's own vector arithmetic: + - * / work on it as they are.
  *
  * Every operation is one IEEE operation per lane, so a lane's bits do not depend on LANES. The loops below become
- * single instructions with GCC and Clang at -O3 under the flags of each isa/ unit; tests/test_build.py looks.
+ * single instructions with GCC and Clang at -O3 under the flags of each isa/ unit; tests/test_compilers.py looks.
  */
 #ifndef GATED_VEC_H
 #define GATED_VEC_H
@@ -61,6 +61,19 @@ INLINE vf vf_fma(vf a, vf b, vf c)
 }
 
 #include "../isa/idioms.h"
+
+/* Per lane: yes where the mask is all ones, no where it is 0. Comparisons of vectors make such masks. */
+INLINE vf vf_select(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+INLINE vf vf_sqrt(vf x)
+{
+    for (int i = 0; i < LANES; i++)
+        x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
 
 INLINE vi vf_sign(vf x)
 {
