@@ -48,7 +48,9 @@ int main(void)
         weights[i] = (float)rand() / (float)RAND_MAX * 0.2f - 0.1f;
     for (int cell = GATED_LSTM; cell <= GATED_GRU; cell++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            const gated_layer layer = {(gated_cell)cell, 1, sizes[i], 0, 1, {{weights, weights, weights, weights, NULL}}};
+            const gated_layer layer = {
+                .cell = (gated_cell)cell, .input_size = 1, .hidden_size = sizes[i], .num_directions = 1,
+                .weights = {{.weight_ih = weights, .weight_hh = weights, .bias_ih = weights, .bias_hh = weights}}};
             gated_model *model;
             gated_stream *stream;
             if (gated_model_create(&layer, 1, &model) || gated_stream_create(model, 1, &stream))

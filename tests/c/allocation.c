@@ -43,12 +43,21 @@ static float zeros[1 << 16];
 
 int main(void)
 {
-    const gated_weights weights = {zeros, zeros, zeros, zeros, NULL}, projected = {zeros, zeros, zeros, zeros, zeros};
-    const gated_layer layers[] = {
-        {GATED_LSTM, 5, 60, 0, 1, {weights}}, {GATED_LSTM, 60, 50, 20, 1, {projected}}, {GATED_GRU, 20, 64, 0, 1, {weights}}};
+    const gated_weights weights = {.weight_ih = zeros, .weight_hh = zeros, .bias_ih = zeros, .bias_hh = zeros};
+    gated_layer layers[] = {
+        {.cell = GATED_LSTM, .input_size = 5, .hidden_size = 60},
+        {.cell = GATED_LSTM, .input_size = 60, .hidden_size = 50, .proj_size = 20},
+        {.cell = GATED_GRU, .input_size = 20, .hidden_size = 64},
+        {.cell = GATED_GRU_RESET_BEFORE, .input_size = 64, .hidden_size = 64},
+    };
+    for (int i = 0; i < 4; i++) {
+        layers[i].num_directions = 1;
+        layers[i].weights[0] = weights;
+    }
+    layers[1].weights[0].weight_hr = zeros;
     gated_model *model;
     gated_stream *stream;
-    if (gated_model_create(layers, 3, &model) || gated_stream_create(model, 3, &stream))
+    if (gated_model_create(layers, 4, &model) || gated_stream_create(model, 3, &stream))
         return 1;
     static float x[100 * 3 * 5], y[100 * 3 * 64];
     const long created = calls;

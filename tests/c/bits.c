@@ -31,8 +31,11 @@ static void fail(const char *what, gated_status status)
     exit(1);
 }
 
-static void run(gated_cell cell, int input, int hidden, int projection, int directions, int64_t batch, int64_t steps)
+static void run(gated_cell cell, int general, int input, int hidden, int projection, int directions, int64_t batch,
+                int64_t steps)
 {
+    const gated_options options = {
+        .activation = {{GATED_HARD_SIGMOID, 0.2f, 0.5f}, {GATED_MISH, 0, 0}, {GATED_GELU, 0, 0}}, .clip = 2};
     const int gates = gated_cell_gates(cell), h_size = projection ? projection : hidden;
     const float bound = 1.5f / (float)(1 + hidden / 8);
     seed = (uint32_t)(cell * 7919 + input * 131 + hidden);
@@ -43,9 +46,13 @@ static void run(gated_cell cell, int input, int hidden, int projection, int dire
         layers[l].num_directions = directions;
         for (int d = 0; d < directions; d++)
             layers[l].weights[d] = (gated_weights){
-                randoms((size_t)gates * hidden * layers[l].input_size, bound),
-                randoms((size_t)gates * hidden * h_size, bound), randoms((size_t)gates * hidden, 1),
-                randoms((size_t)gates * hidden, 1), projection ? randoms((size_t)projection * hidden, bound) : NULL};
+                .weight_ih = randoms((size_t)gates * hidden * layers[l].input_size, bound),
+                .weight_hh = randoms((size_t)gates * hidden * h_size, bound),
+                .bias_ih = randoms((size_t)gates * hidden, 1),
+                .bias_hh = randoms((size_t)gates * hidden, 1),
+                .weight_hr = projection ? randoms((size_t)projection * hidden, bound) : NULL,
+                .peephole = cell == GATED_LSTM && general ? randoms((size_t)3 * hidden, 1) : NULL,
+                .options = general ? &options : NULL};
     }
     gated_model *model;
     gated_status status = gated_model_create(layers, 2, &model);
@@ -60,14 +67,14 @@ static void run(gated_cell cell, int input, int hidden, int projection, int dire
     status = gated_run(model, &sequence);
     if (status != GATED_OK)
         fail("run", status);
-    printf("cell %d input %d hidden %d projection %d directions %d batch %d: %08x %08x\n", (int)cell, input, hidden,
-           projection, directions, (int)batch, (unsigned)hash(y, (size_t)steps * batch * out),
+    printf("cell %d general %d input %d hidden %d projection %d directions %d batch %d: %08x %08x\n", (int)cell, general,
+           input, hidden, projection, directions, (int)batch, (unsigned)hash(y, (size_t)steps * batch * out),
            (unsigned)hash(state, state_size));
     for (int l = 0; l < 2; l++)
         for (int d = 0; d < directions; d++) {
             const gated_weights *w = &layers[l].weights[d];
             free((void *)w->weight_ih), free((void *)w->weight_hh), free((void *)w->bias_ih);
-            free((void *)w->bias_hh), free((void *)w->weight_hr);
+            free((void *)w->bias_hh), free((void *)w->weight_hr), free((void *)w->peephole);
         }
     free(x), free(y), free(state);
     gated_model_free(model);
@@ -76,13 +83,19 @@ static void run(gated_cell cell, int input, int hidden, int projection, int dire
 int main(void)
 {
     static const int sizes[][2] = {{1, 1}, {1, 8}, {3, 16}, {20, 20}, {5, 33}, {40, 48}, {64, 64}, {60, 100}};
-    for (int cell = GATED_LSTM; cell <= GATED_RNN_RELU; cell++)
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-            for (int directions = 1; directions <= 2; directions++)
-                for (int64_t batch = 1; batch <= 7; batch += 3) {
-                    run((gated_cell)cell, sizes[i][0], sizes[i][1], 0, directions, batch, 40);
-                    if (cell == GATED_LSTM && sizes[i][1] > 1)
-                        run((gated_cell)cell, sizes[i][0], sizes[i][1], sizes[i][1] / 2, directions, batch, 40);
-                }
+    static const gated_cell general[] = {GATED_LSTM, GATED_GRU, GATED_GRU_RESET_BEFORE, GATED_RNN};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int input = sizes[i][0], hidden = sizes[i][1];
+        for (int directions = 1; directions <= 2; directions++) {
+            for (int64_t batch = 1; batch <= 7; batch += 3) {
+                for (int cell = GATED_LSTM; cell <= GATED_RNN_RELU; cell++)
+                    run((gated_cell)cell, 0, input, hidden, 0, directions, batch, 40);
+                for (int cell = 0; cell < 4; cell++)
+                    run(general[cell], 1, input, hidden, 0, directions, batch, 40);
+                if (hidden > 1)
+                    run(GATED_LSTM, 0, input, hidden, hidden / 2, directions, batch, 40);
+            }
+        }
+    }
     return 0;
 }
