@@ -62,13 +62,6 @@ typedef struct {
 gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product);
 void gated_product_free(gated_product *product);
 
-/* What cell.def says. */
-typedef struct {
-    int gates, input_feeds, recurrent_feeds, has_c, reads_h;
-} gated_cell_info;
-
-extern const gated_cell_info gated_cells[];
-
 /* memory.c: 64-byte aligned floats, on huge pages where that pays; NULL if there is no memory. */
 float *gated_allocate(size_t floats);
 

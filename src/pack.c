@@ -4,8 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-const gated_cell_info gated_cells[] = {
-#define CELL(name, gates, input_feeds, recurrent_feeds, has_c, reads_h) {gates, input_feeds, recurrent_feeds, has_c, reads_h},
+/* What product.def says. */
+typedef struct {
+    int gates, input_feeds, recurrent_feeds;
+} product_info;
+
+#define PRODUCT(name, gates, input_feeds, recurrent_feeds)                                                             \
+    static const product_info name = {gates, input_feeds, recurrent_feeds};
+#include "product.def"
+#undef PRODUCT
+
+static const product_info *const product_of[] = {
+#define CELL(name, product, has_c, reads_h) &product,
 #include "cell.def"
 #undef CELL
 };
@@ -32,13 +42,13 @@ static const gated_kernels *choose_width(const gated_kernels *const *tables, int
 
 /* Blocks of one row taken at a time: as many as the registers hold while the weights fit L1, for the latencies then
  * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). */
-static int choose_group(const gated_kernels *table, const gated_cell_info *cell, const gated_panels *p)
+static int choose_group(const gated_kernels *table, const product_info *info, const gated_panels *p)
 {
-    const size_t weights = sizeof(float) * cell->gates * ((size_t)p->inputs + p->recurrent) * p->units;
-    const int in_registers = cell->gates == 1 ? 8 : table->max_group;
+    const size_t weights = sizeof(float) * info->gates * ((size_t)p->inputs + p->recurrent) * p->units;
+    const int in_registers = info->gates == 1 ? 8 : table->max_group;
     if (weights <= L1_BYTES)
         return in_registers;
-    return cell->gates == 1 ? 4 : table->stream_group;
+    return info->gates == 1 ? 4 : table->stream_group;
 }
 
 /* The g-th set bit of a mask. */
@@ -79,12 +89,12 @@ static void pack_bias(float *panel, const float *bias, int feeds, int gates, int
 
 gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product)
 {
-    const gated_cell_info *cell = &gated_cells[dense->cell];
+    const product_info *info = product_of[dense->cell];
     const gated_kernels *table = choose_width(tables, dense->units);
-    const int lanes = table->lanes, gates = cell->gates, units = dense->units;
+    const int lanes = table->lanes, gates = info->gates, units = dense->units;
     gated_panels p = {.inputs = dense->inputs, .recurrent = dense->recurrent, .units = units};
     p.blocks = (units + lanes - 1) / lanes;
-    p.group = choose_group(table, cell, &p);
+    p.group = choose_group(table, info, &p);
 
     const size_t line = (size_t)p.blocks * lanes;
     const size_t bias = line * ACCUMULATORS, input = line * gates * p.inputs, hidden = line * gates * p.recurrent;
@@ -99,8 +109,8 @@ gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *d
     pack_weight(p.input, dense->weight_ih, gates, units, p.inputs, lanes);
     if (p.recurrent)
         pack_weight(p.hidden, dense->weight_hh, gates, units, p.recurrent, lanes);
-    pack_bias(p.bias, dense->bias_ih, cell->input_feeds, gates, units, lanes);
-    pack_bias(p.bias, dense->bias_hh, cell->recurrent_feeds, gates, units, lanes);
+    pack_bias(p.bias, dense->bias_ih, info->input_feeds, gates, units, lanes);
+    pack_bias(p.bias, dense->bias_hh, info->recurrent_feeds, gates, units, lanes);
 
     if (peephole) {
         p.peephole = p.bias + bias;

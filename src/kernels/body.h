@@ -15,12 +15,21 @@
 #define STRING_(a)    #a
 #define STRING(a)     STRING_(a)
 
-/* What cell.def says of a cell; always a constant, so the code below specialises to it. */
+/* What product.def says; always a constant, so the code below specialises to it. */
 typedef struct {
-    int gates, input_feeds, recurrent_feeds, has_c, reads_h;
+    int gates, input_feeds, recurrent_feeds;
+} product_traits;
+
+/* What cell.def says, likewise. */
+typedef struct {
+    int has_c, reads_h;
     unit_state (*advance)(gates, unit_state, cell_extra);
-    void (*finish)(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block);
 } cell_traits;
+
+/* Pre-activations of `count` rows and `blocks` blocks from `block` on, acc [count][blocks], to their new state. A call
+ * per tile: inlined per cell and tile size this would be 90 % of the code. */
+typedef void finish_function(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block,
+                             int blocks);
 
 INLINE int block_width(const gated_panels *p, int block)
 {
@@ -58,108 +67,99 @@ INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row,
     vf_store_part(row->y + at, s.h, width);
 }
 
-/* A tile's rows after one another, out of line: inlined per row and tile size it would be 90 % of the code. */
-INLINE void finish_rows(const cell_traits cell, const gates *acc, const gated_row *rows, int count,
-                        const gated_panels *p, int block)
+INLINE void finish_tile(const cell_traits cell, const gates *acc, const gated_row *rows, int count,
+                        const gated_panels *p, int block, int blocks)
 {
-    if (block_width(p, block) == LANES) {
-        for (int r = 0; r < count; r++)
-            finish_slice(cell, acc[r], &rows[r], p, block);
-    } else {
-        for (int r = 0; r < count; r++)
-            finish_part(cell, acc[r], &rows[r], p, block);
+    for (int r = 0; r < count; r++) {
+        for (int b = block; b < block + blocks; b++, acc++) {
+            if (block_width(p, b) == LANES)
+                finish_slice(cell, *acc, &rows[r], p, b);
+            else
+                finish_part(cell, *acc, &rows[r], p, b);
+        }
     }
 }
 
 /* Accumulators at the start of the recurrent product: the bias, and what row.product already holds. */
-INLINE gates resume(const cell_traits cell, gates bias, const float *product)
+INLINE gates resume(const product_traits t, gates bias, const float *product)
 {
-    gates held = gates_load(product, cell.input_feeds);
-    if (cell.input_feeds & 1) bias.a = held.a;
-    if (cell.input_feeds & 2) bias.b = held.b;
-    if (cell.input_feeds & 4) bias.c = held.c;
-    if (cell.input_feeds & 8) bias.d = held.d;
+    gates held = gates_load(product, t.input_feeds);
+    if (t.input_feeds & 1) bias.a = held.a;
+    if (t.input_feeds & 2) bias.b = held.b;
+    if (t.input_feeds & 4) bias.c = held.c;
+    if (t.input_feeds & 8) bias.d = held.d;
     return bias;
 }
 
-INLINE void step_rows(const cell_traits cell, const int rows, const gated_panels *p, const gated_row *row, int block)
+INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
+                      finish_function *finish)
 {
     const gates bias = gates_load(p->bias + (ptrdiff_t)block * 4 * LANES, 0x0f);
     gates acc[MAX_TILE], done[MAX_TILE];
     const float *v[MAX_TILE];
 
     if (row[0].product) {
-        const ptrdiff_t at = (ptrdiff_t)block * cell.gates * LANES;
-#define RESUME(r) acc[r] = resume(cell, bias, row[r].product + at)
+        const ptrdiff_t at = (ptrdiff_t)block * t.gates * LANES;
+#define RESUME(r) acc[r] = resume(t, bias, row[r].product + at)
         EACH(rows, RESUME);
     } else {
 #define BIAS(r) acc[r] = bias; v[r] = row[r].x
         EACH(rows, BIAS);
-        accumulate_rows(acc, rows, v, p->input + (ptrdiff_t)block * p->inputs * cell.gates * LANES, p->inputs,
-                        cell.gates, cell.input_feeds);
+        accumulate_rows(acc, rows, v, p->input + (ptrdiff_t)block * p->inputs * t.gates * LANES, p->inputs, t.gates,
+                        t.input_feeds);
     }
-    if (cell.recurrent_feeds) {
 #define HIDDEN(r) v[r] = row[r].h
-        EACH(rows, HIDDEN);
-        accumulate_rows(acc, rows, v, p->hidden + (ptrdiff_t)block * p->recurrent * cell.gates * LANES, p->recurrent,
-                        cell.gates, cell.recurrent_feeds);
-    }
+    EACH(rows, HIDDEN);
+    accumulate_rows(acc, rows, v, p->hidden + (ptrdiff_t)block * p->recurrent * t.gates * LANES, p->recurrent, t.gates,
+                    t.recurrent_feeds);
     /* A copy: an array whose address escapes would be kept in memory throughout. */
-#define DONE(r) done[r] = acc[r]
+#define DONE(i) done[i] = acc[i]
     EACH(rows, DONE);
-    cell.finish(done, row, rows, p, block);
+    finish(done, row, rows, p, block, 1);
 }
 
-INLINE void step_blocks(const cell_traits cell, const int blocks, const gated_panels *p, const gated_row *row, int block)
+/* The pre-activations of `blocks` blocks of one row. */
+INLINE void sum_blocks(const product_traits t, const int blocks, const gated_panels *p, const gated_row *row, int block,
+                       gates *acc)
 {
     const float *bias = p->bias + (ptrdiff_t)block * 4 * LANES;
-    gates acc[MAX_TILE];
+    const ptrdiff_t hidden = (ptrdiff_t)p->recurrent * t.gates * LANES;
 
     if (row->product) {
-        const ptrdiff_t at = (ptrdiff_t)block * cell.gates * LANES;
+        const ptrdiff_t at = (ptrdiff_t)block * t.gates * LANES;
 #define RESUME_BLOCK(b)                                                                                                \
-    acc[b] = resume(cell, gates_load(bias + (b) * 4 * LANES, 0x0f), row->product + at + (b) * cell.gates * LANES)
+    acc[b] = resume(t, gates_load(bias + (b) * 4 * LANES, 0x0f), row->product + at + (b) * t.gates * LANES)
         EACH(blocks, RESUME_BLOCK);
     } else {
-        const ptrdiff_t stride = (ptrdiff_t)p->inputs * cell.gates * LANES;
+        const ptrdiff_t input = (ptrdiff_t)p->inputs * t.gates * LANES;
 #define BIAS_BLOCK(b) acc[b] = gates_load(bias + (b) * 4 * LANES, 0x0f)
         EACH(blocks, BIAS_BLOCK);
-        accumulate_blocks(acc, blocks, row->x, p->input + block * stride, stride, p->inputs, cell.gates,
-                          cell.input_feeds);
+        accumulate_blocks(acc, blocks, row->x, p->input + block * input, input, p->inputs, t.gates, t.input_feeds);
     }
-    if (cell.recurrent_feeds) {
-        const ptrdiff_t stride = (ptrdiff_t)p->recurrent * cell.gates * LANES;
-        accumulate_blocks(acc, blocks, row->h, p->hidden + block * stride, stride, p->recurrent, cell.gates,
-                          cell.recurrent_feeds);
-    }
-    const int whole = block_width(p, block + blocks - 1) == LANES;
-#define FINISH_BLOCK(b)                                                                                                \
-    if ((b) < blocks - 1 || whole) finish_slice(cell, acc[b], row, p, block + (b))
-    EACH(blocks, FINISH_BLOCK);
-    if (!whole) {
-        const gates last = acc[blocks - 1];
-        cell.finish(&last, row, 1, p, block + blocks - 1);
-    }
+    accumulate_blocks(acc, blocks, row->h, p->hidden + block * hidden, hidden, p->recurrent, t.gates, t.recurrent_feeds);
 }
 
-INLINE void project_rows(const cell_traits cell, const int rows, const gated_panels *p, const gated_row *row, int block)
+INLINE void step_blocks(const product_traits t, const int blocks, const gated_panels *p, const gated_row *row, int block,
+                        finish_function *finish)
+{
+    gates acc[MAX_TILE], done[MAX_TILE];
+    sum_blocks(t, blocks, p, row, block, acc);
+    EACH(blocks, DONE);
+    finish(done, row, 1, p, block, blocks);
+}
+
+INLINE void project_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block)
 {
     const gates bias = gates_load(p->bias + (ptrdiff_t)block * 4 * LANES, 0x0f);
-    const ptrdiff_t at = (ptrdiff_t)block * cell.gates * LANES;
+    const ptrdiff_t at = (ptrdiff_t)block * t.gates * LANES;
     gates acc[MAX_TILE];
     const float *v[MAX_TILE];
 
     EACH(rows, BIAS);
-    accumulate_rows(acc, rows, v, p->input + block * (ptrdiff_t)p->inputs * cell.gates * LANES, p->inputs, cell.gates,
-                    cell.input_feeds);
-#define STORE(r) gates_store(row[r].product + at, acc[r], cell.input_feeds)
+    accumulate_rows(acc, rows, v, p->input + (ptrdiff_t)block * p->inputs * t.gates * LANES, p->inputs, t.gates,
+                    t.input_feeds);
+#define STORE(r) gates_store(row[r].product + at, acc[r], t.input_feeds)
     EACH(rows, STORE);
-}
-
-/* Rows of a tile: fewer accumulators a row leave room for more rows. */
-INLINE int tile_rows(const cell_traits cell)
-{
-    return cell.gates == 1 ? MAX_TILE : ROWS;
 }
 
 #define SWITCH_TILE(size, CALL)                                                                                        \
@@ -174,17 +174,18 @@ INLINE int tile_rows(const cell_traits cell)
     default: CALL(8); break;                                                                                           \
     }
 
-/* One block, all rows, in balanced tiles: 7 rows go 4 + 3, not 6 + 1, for a tile of one row is bound by its loads. */
-INLINE void each_tile(const cell_traits cell, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int block,
-                      const int project)
+/* One block, all rows, in balanced tiles: 7 rows go 4 + 3, not 6 + 1, for a tile of one row is bound by its loads. Fewer
+ * gates leave registers for more rows. Without `finish` only the input products are computed. */
+INLINE void each_tile(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int block,
+                      finish_function *finish, const int project)
 {
-    const int most = tile_rows(cell);
+    const int most = t.gates == 1 ? MAX_TILE : ROWS;
     for (ptrdiff_t tiles = (count + most - 1) / most; tiles > 0; tiles--) {
         const int n = (int)((count + tiles - 1) / tiles);
 #define TILE(r)                                                                                                        \
     if ((r) <= most) {                                                                                                 \
-        if (project) project_rows(cell, r, p, rows, block);                                                            \
-        else step_rows(cell, r, p, rows, block);                                                                       \
+        if (project) project_rows(t, r, p, rows, block);                                                               \
+        else step_rows(t, r, p, rows, block, finish);                                                                  \
     }
         SWITCH_TILE(n, TILE)
         rows += n;
@@ -192,49 +193,61 @@ INLINE void each_tile(const cell_traits cell, const gated_panels *p, const gated
     }
 }
 
-INLINE void step_one(const cell_traits cell, const gated_panels *p, const gated_row *row, int first, int last, int backward)
+INLINE void step_one(const product_traits t, const gated_panels *p, const gated_row *row, int first, int last,
+                     int backward, finish_function *finish)
 {
-    const int most = cell.gates == 1 ? MAX_TILE : MAX_GROUP;
+    const int most = t.gates == 1 ? MAX_TILE : MAX_GROUP;
     for (int left = last - first; left > 0;) {
         const int groups = (left + p->group - 1) / p->group;
         const int n = (left + groups - 1) / groups;
         const int block = backward ? first + left - n : last - left;
 #define GROUP(b)                                                                                                       \
-    if ((b) <= most) step_blocks(cell, b, p, row, block)
+    if ((b) <= most) step_blocks(t, b, p, row, block, finish)
         SWITCH_TILE(n, GROUP)
         left -= n;
     }
 }
 
-INLINE void step_any(const cell_traits cell, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,
-                     int last, int backward)
-{
-    if (count == 1) {
-        step_one(cell, p, rows, first, last, backward);
-        return;
-    }
-    for (int i = 0; i < last - first; i++)
-        each_tile(cell, p, rows, count, backward ? last - 1 - i : first + i, 0);
-}
-
-#define CELL(name, gate_count, input_feeds, recurrent_feeds, has_c, reads_h)                                                \
-    static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,   \
-                                       int block);                                                                     \
-    static const cell_traits name##_traits = {gate_count, input_feeds, recurrent_feeds, has_c,                            \
-                                              reads_h, cell_##name, finish_##name};                                    \
-    static void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block) \
+/* Per product, shared by its cells: the tiles of all sizes. */
+#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
+    static const product_traits name##_traits = {gate_count, input_feeds, recurrent_feeds};                            \
+    static NOINLINE void step_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,         \
+                                     int last, int backward, finish_function *finish)                                  \
     {                                                                                                                  \
-        finish_rows(name##_traits, acc, rows, count, p, block);                                                        \
-    }                                                                                                                  \
-    static void step_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last,        \
-                            int backward)                                                                              \
-    {                                                                                                                  \
-        step_any(name##_traits, p, rows, count, first, last, backward);                                                \
+        if (count == 1) {                                                                                              \
+            step_one(name##_traits, p, rows, first, last, backward, finish);                                           \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (int i = 0; i < last - first; i++)                                                                         \
+            each_tile(name##_traits, p, rows, count, backward ? last - 1 - i : first + i, finish, 0);                  \
     }                                                                                                                  \
     static void project_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last)     \
     {                                                                                                                  \
         for (int block = first; block < last; block++)                                                                 \
-            each_tile(name##_traits, p, rows, count, block, 1);                                                        \
+            each_tile(name##_traits, p, rows, count, block, 0, 1);                                                     \
+    }
+#include "../product.def"
+#undef PRODUCT
+
+/* Per cell: its way from pre-activations to state. One row of one whole block is bound by latency: there everything
+ * stays in registers. */
+#define CELL(name, product, has_c, reads_h)                                                                            \
+    static const cell_traits name##_cell = {has_c, reads_h, cell_##name};                                              \
+    static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,      \
+                                       int block, int blocks)                                                          \
+    {                                                                                                                  \
+        finish_tile(name##_cell, acc, rows, count, p, block, blocks);                                                  \
+    }                                                                                                                  \
+    static void step_cell_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last,   \
+                                 int backward)                                                                         \
+    {                                                                                                                  \
+        if (count == 1 && p->units == LANES) {                                                                         \
+            gates acc;                                                                                                 \
+            sum_blocks(product##_traits, 1, p, rows, 0, &acc);                                                         \
+            finish_slice(name##_cell, acc, rows, p, 0);                                                                \
+            return;                                                                                                    \
+        }                                                                                                              \
+        step_##product(p, rows, count, first, last, backward, finish_##name);                                          \
     }
 #include "../cell.def"
 #undef CELL
@@ -254,7 +267,7 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .max_group = MAX_GROUP,
     .stream_group = STREAM_GROUP,
     .cell = {
-#define CELL(name, gate_count, input_feeds, recurrent_feeds, has_c, reads_h) {gate_count, step_##name, project_##name},
+#define CELL(name, product, has_c, reads_h) {GATED_GATES_##product, step_cell_##name, project_##product},
 #include "../cell.def"
 #undef CELL
     },

@@ -43,7 +43,13 @@ typedef struct {
 } gated_cell_kernel;
 
 enum {
-#define CELL(name, gates, input_feeds, recurrent_feeds, has_c, reads_h) GATED_KERNEL_##name,
+#define PRODUCT(name, gates, input_feeds, recurrent_feeds) GATED_GATES_##name = gates,
+#include "../product.def"
+#undef PRODUCT
+};
+
+enum {
+#define CELL(name, product, has_c, reads_h) GATED_KERNEL_##name,
 #include "../cell.def"
 #undef CELL
     GATED_NUM_CELLS
