@@ -13,7 +13,7 @@ MACHINE = platform.machine().lower()
 INCLUDE = ["gated_c/include"]
 
 # Explicit fma only, so that every compiler rounds alike; -O3 turns the lane loops of kernels/vec.h into instructions.
-FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-shared-libsan"]
 if os.environ.get("GATED_C_SANITIZE"):  # for Clang: GCC takes three minutes to compile this
     FLAGS += ["-O1", "-g1", *SANITIZE]

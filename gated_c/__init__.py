@@ -1,6 +1,11 @@
 """Forward passes of LSTM, GRU and RNN networks on a CPU, from the file their framework wrote."""
 
-from importlib.metadata import version
+try:
+    from gated_c import _core  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "gated_c is not built here: in its checkout run `pip install -e .`, or start Python in another folder"
+    ) from error
 
 from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
@@ -9,7 +14,7 @@ from gated_c.model import Model
 from gated_c.spec import Activation, LayerSpec
 from gated_c.stream import Stream
 
-__version__ = version("gated_c")
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Activation",

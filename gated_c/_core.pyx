@@ -180,7 +180,7 @@ cdef class Engine:
         """Floats of the state of `batch` rows."""
         return gated_state_size(self.model, batch)
 
-    def run(self, np.ndarray x, np.ndarray y, np.ndarray state, lengths=None, mask=None):
+    def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
         """x [T,N,C], y [T,N,D*H]: float32, last axis contiguous; state flat, updated in place; lengths int64 [N],
         mask bool [T,N] or None."""
         cdef gated_sequence s
@@ -196,7 +196,9 @@ cdef class Engine:
             status = gated_run(self.model, &s)
         check(status)
 
-    def run_packed(self, np.ndarray x, np.ndarray y, np.ndarray state, np.ndarray batch_sizes):
+    def run_packed(
+        self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, np.ndarray batch_sizes not None
+    ):
         """x [sum(batch_sizes), C], y alike: rows of one step after another; batch_sizes int64 [T], not rising."""
         cdef gated_sequence s
         cdef gated_status status
@@ -236,7 +238,7 @@ cdef class StreamEngine:
     cdef int output_size
     cdef np.ndarray output  # [N, D*H], what step returns when the caller brings no buffer
 
-    def __cinit__(self, Engine engine, int batch, *args):
+    def __cinit__(self, Engine engine not None, int batch, *args):
         check(gated_stream_create(engine.model, batch, &self.stream))
         self.engine = engine
         self.batch = batch
@@ -274,7 +276,7 @@ cdef class StreamEngine:
             gated_stream_step(self.stream, source, target)
         return out
 
-    def run_steps(self, np.ndarray x, np.ndarray y):
+    def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
         """x [T,N,C] to y [T,N,H or P]: float32, last axis contiguous, not overlapping."""
         cdef gated_sequence s = sequence_of(x, y, x)
         if self.busy:
@@ -284,17 +286,24 @@ cdef class StreamEngine:
             gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
         self.busy = False
 
-    def read_state(self, np.ndarray flat):
+    def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
-        if self.busy:
-            in_use()
+        self._check_flat(flat)
         memcpy(floats(flat), gated_stream_state(self.stream), np.PyArray_NBYTES(flat))
 
-    def write_state(self, np.ndarray flat):
-        """The reverse of read_state."""
+    def _write_state(self, np.ndarray flat not None):
+        """The reverse of _read_state."""
+        self._check_flat(flat)
+        memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
+
+    cdef int _check_flat(self, np.ndarray flat) except -1:
         if self.busy:
             in_use()
-        memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
+        if not PyArray_ISCARRAY(flat) or np.PyArray_TYPE(flat) != np.NPY_FLOAT32 or (
+            <size_t>np.PyArray_SIZE(flat) != gated_state_size(self.engine.model, self.batch)
+        ):
+            raise ValueError(f"flat: expected {self.engine.state_size(self.batch)} contiguous float32 values")
+        return 0
 
 
 cdef int in_use() except -1:

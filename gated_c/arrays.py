@@ -11,8 +11,11 @@ Array = npt.NDArray[np.float32]
 
 
 def as_float32(name: str, value: Any) -> Array:
-    """``value`` as a float32 array: itself if it is one, else a copy. Complex numbers, text and objects are refused."""
-    array = np.asarray(value)
+    """``value`` as a float32 array: itself if it is one, else a copy. Complex numbers, text and objects are refused.
+
+    A torch tensor on the CPU is used as it is, without its gradient.
+    """
+    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
     if array.dtype == np.float32:
         return array
     if array.dtype.kind not in "fiub":

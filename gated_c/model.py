@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +67,9 @@ class Model:
         """The instruction set this model was packed for."""
         return str(self._engine.isa)
 
+    def __reduce__(self) -> tuple[type[Model], tuple[tuple[LayerSpec, ...]]]:
+        return Model, (self.layers,)
+
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)
         return f"<gated_c.Model {layers} on {self.isa}>"
@@ -118,6 +122,9 @@ class Model:
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` for a bidirectional
         model: its reverse direction starts at the end of the sequence, which a stream has not seen."""
+        batch = index(batch)
+        if not 1 <= batch < 2**31:
+            raise ValueError(f"batch: expected 1 to {2**31 - 1}, got {batch}")
         return Stream(self._engine, batch, self.layers[0])
 
     def save(self, path: str | os.PathLike[str]) -> None:

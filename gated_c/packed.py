@@ -21,28 +21,23 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
     """``(PackedSequence, state)`` of tensors, as the torch module returns them; the state is in the caller's order."""
     import torch
 
-    data = np.ascontiguousarray(as_float32("x.data", x.data.detach()))
+    data = np.ascontiguousarray(as_float32("x.data", x.data))
     if data.ndim != 2 or data.shape[1] != layer.input_size:
         raise ValueError(f"x.data: expected (rows, {layer.input_size}), got {data.shape}")
     batch_sizes = np.ascontiguousarray(x.batch_sizes, np.int64)
     if batch_sizes.sum() != len(data):
         raise ValueError(f"x.batch_sizes: expected a sum of {len(data)}, got {batch_sizes.sum()}")
-    batch = int(batch_sizes[0])
+    batch = int(batch_sizes.max(initial=0))
     flat = zero_state(engine, batch)
     if state is not None:
-        initial = _reorder(_to_numpy(state), x.sorted_indices)
-        flat = flatten_state(layer, initial if layer.has_c else initial[0], batch, unbatched=False)
+        given = unflatten_state(layer, flatten_state(layer, state, batch, unbatched=False), batch, False)
+        flat = np.concatenate([part.ravel() for part in _reorder(given, x.sorted_indices)])
     y = np.empty((len(data), layer.output_size), np.float32)
     engine.run_packed(data, y, flat, batch_sizes)
     final = _reorder(unflatten_state(layer, flat, batch, unbatched=False), x.unsorted_indices)
     tensors = tuple(torch.from_numpy(part) for part in final)
     result = torch.nn.utils.rnn.PackedSequence(torch.from_numpy(y), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
     return result, tensors if layer.has_c else tensors[0]
-
-
-def _to_numpy(state: Any) -> tuple[Array, ...]:
-    parts = state if isinstance(state, tuple | list) else (state,)
-    return tuple(as_float32("state", part.detach() if hasattr(part, "detach") else part) for part in parts)
 
 
 def _reorder(state: Any, indices: Any) -> tuple[Array, ...]:

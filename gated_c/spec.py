@@ -81,7 +81,7 @@ DEFAULT_ACTIVATIONS = (Activation.of("sigmoid"), Activation.of("tanh"), Activati
 _LAYER_WEIGHT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,6})(_reverse)?", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerSpec:
     """One recurrent module: ``num_layers`` stacked layers of one cell, in one or two directions.
 
@@ -186,6 +186,9 @@ class LayerSpec:
         if self.proj_size and self.proj_size >= self.hidden_size:
             yield f"proj_size: expected less than hidden_size {self.hidden_size}, got {self.proj_size}"
         yield from self._option_problems()
+        if self.num_layers > len(self.weights):
+            yield f"weights: expected those of {self.num_layers} layers, got {len(self.weights)} in all"
+            return
         expected = self.expected_shapes()
         for name, shape in expected.items():
             if name not in self.weights:

@@ -42,28 +42,28 @@ class Stream(StreamEngine):
         if np.may_share_memory(x, y):
             raise ValueError("out: expected memory apart from x")
         if batch_first:
-            self.run_steps(x.swapaxes(0, 1), y.swapaxes(0, 1))
+            self._run_steps(x.swapaxes(0, 1), y.swapaxes(0, 1))
         else:
-            self.run_steps(x, y)
+            self._run_steps(x, y)
         return y
 
     @property
     def state(self) -> State:
         """h [L,N,H or P], or ``(h, c)`` with c [L,N,H] for LSTM: a copy. Assign one to continue from it."""
         flat = zero_state(self.engine, self.batch)
-        self.read_state(flat)
+        self._read_state(flat)
         return unflatten_state(self._layer, flat, self.batch, unbatched=False)
 
     @state.setter
     def state(self, state: State) -> None:
-        self.write_state(flatten_state(self._layer, state, self.batch, unbatched=False))
+        self._write_state(flatten_state(self._layer, state, self.batch, unbatched=False))
 
     def reset(self, rows: Any = None) -> None:
         """Back to zeros: every row, or those of an index, a list of indices or a bool mask [N]."""
         flat = zero_state(self.engine, self.batch)
         if rows is not None:
-            self.read_state(flat)
+            self._read_state(flat)
             state = unflatten_state(self._layer, flat, self.batch, unbatched=False)
             for part in state if isinstance(state, tuple) else (state,):
                 part[:, rows] = 0
-        self.write_state(flat)
+        self._write_state(flat)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 

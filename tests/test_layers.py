@@ -190,6 +190,26 @@ def test_packed_sequence_comes_back_as_one_and_equals_torch(cell, bidirectional,
     assert np.array_equal(padded.numpy(), dense)
 
 
+def test_packed_state_of_a_wrong_size_is_refused():
+    rng = np.random.default_rng(5)
+    model = gc.Model([random_spec(rng, "gru", 6, 10)])
+    rows = [torch.ones(3, 6), torch.ones(5, 6)]
+    packed = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    for batch in (1, 3):
+        with pytest.raises(ValueError, match=rf"h0: expected \(1, 2, 10\), got \(1, {batch}, 10\)"):
+            model(packed, torch.zeros(1, batch, 10))
+    with pytest.raises(ValueError, match="h0: expected"):
+        model(packed, (torch.zeros(1, 2, 10), torch.zeros(1, 2, 10)))
+
+
+def test_tensors_are_taken_with_their_gradient_left_behind():
+    rng = np.random.default_rng(5)
+    model = gc.Model([random_spec(rng, "gru", 6, 10)])
+    x = torch.ones(4, 2, 6, requires_grad=True)
+    h = torch.ones(1, 2, 10, requires_grad=True)
+    assert np.array_equal(model(x, h)[0], model(np.ones((4, 2, 6)), np.ones((1, 2, 10)))[0])
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("cell", TORCH_CELLS)
 def test_unbatched_input_is_one_row_without_its_axis(cell, batch_first):

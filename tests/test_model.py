@@ -1,5 +1,7 @@
 """What a Model takes, refuses and says."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -193,6 +195,11 @@ def test_nan_stays_in_its_row(model, x):
     assert np.isnan(y[2:, 1]).all()
     assert np.isnan(h[:, 1]).all()
     assert np.isnan(c[:, 1]).all()
+
+
+def test_a_model_pickles_and_copies(model, x):
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert same_bits(other(x)[0], model(x)[0])
 
 
 def test_threads_share_one_model(model, x):

@@ -174,10 +174,22 @@ def test_bidirectional_models_say_why_they_cannot_stream():
         make(bidirectional=True).stream()
 
 
-@pytest.mark.parametrize("batch", [0, -1])
+@pytest.mark.parametrize("batch", [0, -1, 2**40])
 def test_a_stream_has_at_least_one_row(batch):
-    with pytest.raises(ValueError, match="size"):
+    with pytest.raises(ValueError, match=f"batch: expected 1 to 2147483647, got {batch}"):
         make().stream(batch)
+
+
+def test_a_stream_has_whole_rows():
+    with pytest.raises(TypeError):
+        make().stream(1.5)
+
+
+@pytest.mark.parametrize("wrong", [None, np.zeros(5, np.float32), np.zeros(2 * N * H), np.zeros(10**6, np.float32)])
+def test_the_engine_behind_a_stream_takes_no_state_of_another_size(stream, wrong):
+    for method in (stream._read_state, stream._write_state):
+        with pytest.raises((TypeError, ValueError)):
+            method(wrong)
 
 
 def test_the_model_may_go_while_its_stream_lives(x):
