@@ -4,6 +4,7 @@ flags."""
 import runpy
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 def isa_flags(target=None):
     """setup.py's table of flags, for this machine or a target triplet."""
-    with mock.patch("setuptools.setup"), mock.patch("Cython.Build.cythonize"):
+    build_tools = {name: mock.MagicMock() for name in ("setuptools", "Cython", "Cython.Build")}
+    with mock.patch.dict(sys.modules, build_tools):  # none of which a test environment needs to have
         settings = runpy.run_path(str(ROOT / "setup.py"))
     return settings["isa_flags"](target.split("-")[0] if target else settings["MACHINE"])
 
