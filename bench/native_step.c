@@ -4,6 +4,7 @@
  *
  * `python -m bench --only native` builds and runs it. Prints cell, hidden_size and the median of 101 samples.
  */
+#define _POSIX_C_SOURCE 199309L /* clock_gettime */
 #include "gated_c.h"
 
 #include <stdio.h>

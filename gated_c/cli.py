@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
 import gated_c as gc
 from gated_c import npy, timing
+from gated_c.files import replacing
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -25,35 +30,81 @@ BROKEN_PIPE = 128 + 13  # ... and for SIGPIPE
 
 QUIET_SECONDS = 1.0  # without a progress bar
 
+LINE_CHARS = 300  # of a message, which may hold any name from a file
+MESSAGE_LINES = 30
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 after an error, 130 after Ctrl-C, 141 after a broken pipe.
+    """Run one command and return its exit code: 0, 1 after an error, 130 after Ctrl-C, 141 after a broken pipe, 143
+    after SIGTERM, 129 after SIGHUP.
 
     A wrong command line raises ``SystemExit`` with code 2, as argparse does.
     """
     try:
         try:
             args = _parser().parse_args(argv)
-            args.command(args)
+            with _raising_signals():
+                args.command(args)
         finally:
             _flush_stdout()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except _Signal as signalled:  # not to the interpreter, which would exit before all generators are closed
+        return 128 + signalled.number
     except BrokenPipeError:
         return BROKEN_PIPE
-    except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError) as error:
-        print(f"gated-c: error: {_describe(error)}", file=sys.stderr)
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError, OverflowError) as error:
+        _say("error", _describe(error))
         return 1
     return 0
 
 
+class _Signal(BaseException):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def _raising_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP as exceptions, which clean up; under ``nohup`` they stay ignored."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Signal(number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _flush_stdout() -> None:
     """Meet a closed pipe or a full disk here: at exit the interpreter would print a traceback about it."""
+    if sys.stdout is None:
+        return
     try:
-        sys.stdout.flush()
+        with _naming_output("standard output"):
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
+
+
+def _say(kind: str, message: str) -> None:
+    if sys.stderr is not None:  # print would take standard output instead
+        lines = [_printable(line) for line in message.split("\n")]
+        more = ["..."] if len(lines) > MESSAGE_LINES else []
+        print(f"gated-c: {kind}:", "\n".join(lines[:MESSAGE_LINES] + more), file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Names come from files, which must not send escape sequences to the terminal, nor megabytes."""
+    if len(text) > LINE_CHARS:
+        text = f"{text[: LINE_CHARS // 2]}...{text[-LINE_CHARS // 2 :]}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _describe(error: Exception) -> str:
@@ -71,6 +122,27 @@ def _naming(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _naming_output(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or name
+        raise
+
+
+@contextmanager
+def _showing_warnings() -> Iterator[None]:
+    """Warnings as lines for a user, without the source line that issued them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                _say("warning", str(warning.message))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,25 +190,24 @@ def _add_info(commands: Commands) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    with _naming(args.file):
+    with _naming(args.file), _showing_warnings():
         rows = [_info_row(layer) for layer in gc.inspect(args.file)]
         if not rows:
             raise ValueError("no LSTM, GRU or RNN in it")
-    header = ("name", "cell", "layers", "directions", "input", "hidden", "proj", "parameters", "memory")
+    header = ("name", "cell", "layers", "directions", "input", "hidden", "proj", "batch_first", "parameters", "memory")
     _print_table(header, rows, text_columns=2)
 
 
 def _info_row(layer: gc.LayerSpec) -> tuple[object, ...]:
-    # A name comes from the file, which must not send escape sequences to the terminal.
-    name = layer.name if layer.name.isprintable() else ascii(layer.name)
     return (
-        name or "-",
+        _printable(layer.name) or "-",
         layer.cell,
         layer.num_layers,
         layer.num_directions,
         layer.input_size,
         layer.hidden_size,
         layer.proj_size or "-",
+        "yes" if layer.batch_first else "no",
         f"{layer.num_parameters:,}",
         _format_bytes(gc.Model([layer]).packed_bytes),
     )
@@ -153,6 +224,8 @@ def _add_run(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if args.output is None and sys.stdout is None:
+        args.parser.error("standard output is closed: use -o OUT.npy")
     if args.output is None and sys.stdout.isatty():
         args.parser.error("not writing an array to a terminal: use -o OUT.npy, or redirect the output")
     model = _load(args)
@@ -162,7 +235,7 @@ def _run(args: argparse.Namespace) -> None:
     lengths = None
     if args.lengths is not None:
         with _naming(args.lengths):
-            lengths = npy.open_lengths(args.lengths, batch, seq_len)
+            lengths = npy.open_lengths(model, args.lengths, seq_len, batch)
     with _output_path(args.output) as path, _progress(seq_len * batch) as advance:
         y = npy.create_output(path, (*x.shape[:-1], model.output_size))
         npy.run(model, x, y, lengths, advance)
@@ -172,7 +245,7 @@ def _run(args: argparse.Namespace) -> None:
 def _output_path(output: Path | None) -> Iterator[Path]:
     """A file to write that becomes ``output``, or goes to a pipe or device, only when all of it is there."""
     if output is not None and (output.is_file() or not output.exists()):
-        with npy.replacing(output) as path:
+        with replacing(output) as path:
             yield path
         return
     with tempfile.TemporaryDirectory() as folder, _sink(output) as sink:
@@ -182,20 +255,44 @@ def _output_path(output: Path | None) -> Iterator[Path]:
             shutil.copyfileobj(file, sink)
 
 
-def _sink(output: Path | None) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdout.buffer) if output is None else open(output, "wb")
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    name = "standard output" if output is None else str(output)
+    with _naming_output(name), nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as sink:
+        yield sink
 
 
 @contextmanager
 def _progress(steps: int) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr for what takes its time, if that is a terminal and tqdm is installed."""
-    if find_spec("tqdm") is None:
+    """A bar on stderr for what takes its time, if that is a terminal; without tqdm, a percentage."""
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done: None
-        return
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    elif find_spec("tqdm") is None:
+        with _percentage(steps) as advance:
+            yield advance
+    else:
+        from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(total=steps, unit=" steps", unit_scale=True, delay=QUIET_SECONDS, leave=False, disable=None) as bar:
-        yield bar.update
+        with tqdm(total=steps, unit=" steps", unit_scale=True, delay=QUIET_SECONDS, leave=False) as bar:
+            yield bar.update
+
+
+@contextmanager
+def _percentage(steps: int) -> Iterator[Callable[[int], object]]:
+    start, done, shown = time.monotonic(), 0, False
+
+    def advance(more: int) -> None:
+        nonlocal done, shown
+        done += more
+        if time.monotonic() - start >= QUIET_SECONDS:
+            print(f"\r{done / steps:4.0%}", end="", file=sys.stderr, flush=True)
+            shown = True
+
+    try:
+        yield advance
+    finally:
+        if shown:
+            print("\r    ", end="\r", file=sys.stderr, flush=True)
 
 
 def _add_convert(commands: Commands) -> None:
@@ -218,10 +315,9 @@ def _add_bench(commands: Commands) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return int(text)
 
 
 def _bench(args: argparse.Namespace) -> None:

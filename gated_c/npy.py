@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ FULL_BATCH = 64  # rows from which more of them at once are no faster
 
 def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
     """The mapped array of a ``.npy`` file, [T,N,C] ([N,T,C] if ``batch_first``) or [T,C]; else ``ValueError``."""
-    x = np.lib.format.open_memmap(path, mode="r")
+    x = _open(path)
     if x.dtype.kind not in "fiub":
         raise ValueError(f"expected real numbers, got {x.dtype}")
     if x.ndim not in (2, 3) or x.shape[-1] != model.input_size:
@@ -33,15 +35,37 @@ def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
     return x
 
 
-def open_lengths(path: Path, batch: int, seq_len: int) -> Lengths:
-    """The lengths [N] in a ``.npy`` file of integers 0..T; ``ValueError`` otherwise."""
-    lengths = np.lib.format.open_memmap(path, mode="r")
-    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
-        raise ValueError(f"expected ({batch},) integers, got {lengths.shape} {lengths.dtype}")
-    wrong = np.flatnonzero((lengths < 0) | (lengths > seq_len))
-    if wrong.size:
-        raise ValueError(f"expected 0 to {seq_len}, got {lengths[wrong[0]]} in row {wrong[0]}")
-    return lengths.astype(np.int64)
+def open_lengths(model: Model, path: Path, seq_len: int, batch: int) -> Lengths:
+    """The lengths [N] in a ``.npy`` file of integers 0..T; ``ValueError`` or ``TypeError`` otherwise."""
+    return model._checked_lengths(_open(path), seq_len, batch)
+
+
+def _open(path: Path) -> npt.NDArray[Any]:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("expected a regular file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's, about sizes that overflow
+        try:
+            shape, dtype, start = _read_header(path)
+            expected, actual = start + math.prod(shape) * dtype.itemsize, path.stat().st_size
+            if expected <= actual and not dtype.hasobject:
+                return np.lib.format.open_memmap(path, mode="r")
+        except OSError:
+            raise
+        except Exception as error:  # a broken header is parsed as Python, and fails in as many ways
+            raise ValueError("not a .npy file") from error
+    if dtype.hasobject:
+        raise ValueError("object arrays are not supported")
+    raise ValueError(f"truncated: header says {expected} bytes, file has {actual}")
+
+
+def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype, and where the data start."""
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return shape, dtype, file.tell()
 
 
 def create_output(path: Path, shape: tuple[int, ...]) -> Array:
@@ -49,25 +73,12 @@ def create_output(path: Path, shape: tuple[int, ...]) -> Array:
     and not a crash at the first write to a page without one."""
     y: Array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-    return y
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside ``path`` that takes its place at the end, and vanishes after an exception."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        temporary.touch()
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        if error.filename in (None, os.fspath(temporary)):
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
             error.filename = os.fspath(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+            raise
+    return y
 
 
 def seq_len_and_batch(model: Model, x: npt.NDArray[Any]) -> tuple[int, int]:

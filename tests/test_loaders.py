@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune
 
-from gated_c import FormatError, UnsupportedError
+from gated_c import FormatError, UnsupportedError, inspect
 from gated_c.loaders import load_layers, read_layers
 
 
@@ -54,26 +54,26 @@ def test_prefix_picks_one(path, tagger, prefix):
     assert layer.name == "encoder.lstm"
 
 
-def test_several_without_a_prefix_are_named_with_their_shapes(path):
+def test_several_without_a_prefix_are_named_with_their_sizes(path):
     with pytest.raises(ValueError, match="prefix: expected one of the following, got None") as caught:
         load_layers(path)
     assert not isinstance(caught.value, FormatError)
     for line in (
-        "'encoder.lstm': weight_ih_l0 (16, 3), weight_hh_l0 (16, 4), 16 weights",
-        "'decoder': weight_ih_l0 (6, 8), weight_hh_l0 (6, 2), 4 weights",
-        "'cell': weight_ih_l0 (3, 2), weight_hh_l0 (3, 3), 4 weights",
+        "\n  encoder.lstm (lstm, 3 to 8)",
+        "\n  decoder (gru, 8 to 2)",
+        "\n  cell (rnn_tanh, 2 to 3)",
     ):
         assert line in str(caught.value)
 
 
 def test_an_unknown_prefix_lists_those_that_exist(path):
-    with pytest.raises(ValueError, match=r"got 'encoder\.gru'(?s:.*)'encoder\.lstm': weight"):
+    with pytest.raises(ValueError, match=r"got 'encoder\.gru'(?s:.*)encoder\.lstm \(lstm, "):
         load_layers(path, prefix="encoder.gru")
 
 
-def test_a_long_list_is_cut(tmp_path):
+def test_a_long_list_is_complete(tmp_path):
     torch.save({f"layer{n}": nn.GRU(1, 1).state_dict() for n in range(30)}, tmp_path / "many.pt")
-    with pytest.raises(ValueError, match=r"'layer19': .*\n  and 10 more$"):
+    with pytest.raises(ValueError, match=r"got None(\n  layer\d+ \(gru, 1 to 1\)){30}$"):
         load_layers(tmp_path / "many.pt")
 
 
@@ -97,7 +97,7 @@ def test_equal_prefixes_in_two_state_dicts_are_told_apart_by_the_path_to_them(tm
     torch.save({"en": encoder.state_dict(), "de": [decoder.state_dict()]}, tmp_path / "a.pt")
     assert [layer.name for layer in read_layers(tmp_path / "a.pt")] == ["en.gru", "de.0.gru"]
     assert_weights_of(load_one(tmp_path / "a.pt", prefix="de.0.gru"), decoder["gru"])
-    with pytest.raises(ValueError, match=r"(?s)got 'gru'.*'en\.gru'.*'de\.0\.gru'"):
+    with pytest.raises(ValueError, match=r"(?s)got 'gru'.* en\.gru .* de\.0\.gru "):
         load_layers(tmp_path / "a.pt", prefix="gru")
 
 
@@ -162,6 +162,26 @@ def test_only_the_chosen_module_has_to_be_sound(tmp_path):
         load_layers(tmp_path / "a.pt", prefix="bad")
 
 
+def test_modules_that_cannot_be_read_are_left_out_of_the_list_with_a_warning(tmp_path):
+    weights = nn.ModuleDict({name: nn.GRU(1, 2) for name in ("good", "bad", "odd")}).state_dict()
+    del weights["bad.bias_ih_l0"]
+    weights["odd.bias_hh_l0_g"] = weights.pop("odd.bias_hh_l0")
+    torch.save(weights, tmp_path / "a.pt")
+    with pytest.warns(UserWarning, match=r"a\.pt: ") as caught:
+        assert [layer.name for layer in inspect(tmp_path / "a.pt")] == ["good"]
+    missing, parametrised = caught
+    assert str(missing.message) == f"{tmp_path / 'a.pt'}: bad: bias_ih_l0: missing, expected (6,)"
+    assert "a.pt: odd: 'odd.bias_hh_l0_g' is part of a parametrised weight" in str(parametrised.message)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_file_in_which_no_module_can_be_read_raises_what_is_wrong_with_the_first(tmp_path):
+    names = ("a.weight_ih_l0", "b.weight_hh_l0", "b.weight_hh_l0_g")
+    torch.save({name: torch.ones(4, 1) for name in names}, tmp_path / "a.pt")
+    with pytest.raises(FormatError, match=r"a\.pt: a: weight_hh_l0: missing"):
+        read_layers(tmp_path / "a.pt")
+
+
 def test_new_style_parametrisations_are_refused_by_name(tmp_path):
     lstm = nn.utils.parametrizations.weight_norm(nn.LSTM(2, 2), "weight_hh_l0")
     torch.save(lstm.state_dict(), tmp_path / "a.pt")
@@ -224,13 +244,29 @@ def test_what_cannot_be_opened_is_an_os_error(tmp_path):
         load_layers(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["pipe", "pipe.pt", "pipe.safetensors", "link.gated"])
+def test_a_pipe_is_a_format_error(tmp_path, name):
+    os.mkfifo(tmp_path / (name.replace("link", "pipe")))
+    (tmp_path / "link.gated").symlink_to("pipe.gated")
+    for function in (load_layers, read_layers):
+        with pytest.raises(FormatError, match=rf"{name}: expected a regular file"):
+            function(tmp_path / name)
+
+
+def test_a_prefix_that_is_no_string_is_a_type_error(path):
+    with pytest.raises(TypeError, match="prefix: expected a str or None, got int"):
+        load_layers(path, prefix=3)
+
+
 def test_paths_may_be_strings_and_any_bytes(tmp_path):
     gru = nn.GRU(2, 3)
     for name in (b"plain.safetensors", b"\xff\xfe.safetensors"):
         path = bytes(tmp_path) + b"/" + name
         save_file(gru.state_dict(), tmp_path / "a.safetensors")
         (tmp_path / "a.safetensors").rename(path.decode(errors="surrogateescape"))
-        assert_weights_of(load_one(path.decode(errors="surrogateescape")), gru)
+        for same in (path, path.decode(errors="surrogateescape")):
+            assert_weights_of(load_one(same), gru)
+            assert len(read_layers(same)) == 1
 
 
 def test_files_load_where_torch_cannot_be_imported(tmp_path):

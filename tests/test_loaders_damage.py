@@ -27,6 +27,8 @@ def _save_native(model, path):
     native.save(read_layers(path.with_suffix(".pt")), path)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # about modules that were left out
+
 SAVERS = {
     "zip.pt": lambda model, path: torch.save(model.state_dict(), path),
     "unchecked.pt": _save_without_checksums,

@@ -136,23 +136,28 @@ def test_the_file_is_ordinary_safetensors(path, chain):
     assert same_bits(tensors["1.weight_hh_l0"], chain[1].weights["weight_hh_l0"])
 
 
-def test_a_chain_loads_whole_and_a_prefix_picks_from_it(path, chain):
-    assert [layer.name for layer in load_layers(path)] == ["encoder.lstm", "decoder"]
+def test_a_prefix_picks_one_of_several(path, chain):
     assert [layer.name for layer in read_layers(path)] == ["encoder.lstm", "decoder"]
-    (decoder,) = load_layers(path, prefix="decoder")
-    assert_same(decoder, chain[1])
-    with pytest.raises(ValueError, match=r"(?s)got 'encoder'.*'encoder\.lstm'.*'decoder'"):
-        load_layers(path, prefix="encoder")
+    for prefix in ("decoder", "decoder."):
+        (decoder,) = load_layers(path, prefix=prefix)
+        assert_same(decoder, chain[1])
+    for prefix in (None, "encoder"):
+        expected = (
+            rf"m\.gated: prefix: .*, got {prefix!r}\n  encoder\.lstm \(lstm, 2 to 4\)\n  decoder \(rnn_relu, 4 to 2\)"
+        )
+        with pytest.raises(ValueError, match=expected):
+            load_layers(path, prefix=prefix)
 
 
 def test_keywords_overrule_the_file(path):
-    lstm, rnn = load_layers(path, batch_first=False, nonlinearity="tanh")
+    options = {"batch_first": False, "nonlinearity": "tanh"}
+    (lstm,), (rnn,) = (load_layers(path, prefix=name, **options) for name in ("encoder.lstm", "decoder"))
     assert (lstm.cell, lstm.batch_first, rnn.cell) == ("lstm", False, "rnn_tanh")
 
 
 def test_it_is_known_by_its_contents(path):
     path.rename(path.with_suffix(".bin"))
-    assert [layer.name for layer in load_layers(path.with_suffix(".bin"))] == ["encoder.lstm", "decoder"]
+    assert [layer.name for layer in read_layers(path.with_suffix(".bin"))] == ["encoder.lstm", "decoder"]
 
 
 def test_arrays_of_any_layout_are_saved(tmp_path, chain):
@@ -172,9 +177,9 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(path, chain, monkeyp
         raise OSError("disk full")
 
     before = path.read_bytes()
-    for target in ("write_safetensors", "os.replace"):
+    for target in ("loaders.native.write_safetensors", "files.os.replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"gated_c.loaders.native.{target}", fail)
+            patch.setattr(f"gated_c.{target}", fail)
             with pytest.raises(OSError, match="disk full"):
                 native.save(chain, path)
         assert path.read_bytes() == before
@@ -182,13 +187,37 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(path, chain, monkeyp
 
 
 def test_a_folder_that_does_not_exist_is_an_os_error(tmp_path, chain):
-    with pytest.raises(FileNotFoundError):
-        native.save(chain, tmp_path / "none" / "m.gated")
+    target = str(tmp_path / "none" / "m.gated")
+    with pytest.raises(FileNotFoundError) as caught:
+        native.save(chain, target)
+    assert caught.value.filename == target
 
 
 def test_the_file_has_ordinary_permissions(path):
     (path.parent / "ordinary").write_bytes(b"")
     assert path.stat().st_mode == (path.parent / "ordinary").stat().st_mode
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(path, chain):
+    path.chmod(0o640)
+    native.save(chain[:1], path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path, chain):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="expected a regular file") as caught:
+        native.save(chain, tmp_path / "pipe")
+    assert caught.value.filename == str(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_scalars_of_numpy_are_saved_as_plain_ones(tmp_path, chain):
+    options = {"batch_first": np.True_, "bias": 1, "hidden_size": np.int64(3), "clip": np.float32(0.5)}
+    activations = tuple(Activation(name, np.float32(0), 0) for name in ("sigmoid", "tanh", "tanh") * 2)
+    lstm = replace(chain[0], **options, activations=activations)
+    native.save([lstm], tmp_path / "m.gated")
+    assert_same(native.read(tmp_path / "m.gated")[0], lstm)
 
 
 def test_a_link_is_followed_and_stays(tmp_path, path, chain):

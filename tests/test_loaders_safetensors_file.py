@@ -95,3 +95,25 @@ def test_data_may_start_at_any_byte(tmp_path):
     for padding in range(4):
         path = write(tmp_path / "m.safetensors", header + b" " * padding, np.float32([1, 2]).tobytes())
         assert load_one(path).weights["weight_hh_l0"].tolist() == [[2]]
+
+
+@pytest.mark.parametrize("length", [140, 1_000_000])
+def test_a_long_row_of_wrappers_takes_no_time(tmp_path, length):
+    """Names of more than a thousand characters are passed over, as in .pt files."""
+    start = "module." * length
+    header = {start + "weight_ih_l0": entry(0, 4, (1, 1)), start + "weight_hh_l0": entry(4, 8, (1, 1))}
+    path = write(tmp_path / "m.safetensors", header)
+    assert [layer.name for layer in read_layers(path)] == ([""] if length < 1000 else [])
+
+
+def test_names_and_dtypes_are_escaped_and_clipped_in_messages(tmp_path):
+    names = ["\x1b[31m" + "n" * 200 + f"{n}" for n in range(2)]
+    header = {name + ".weight_ih_l0": entry(4 * n, 4 * n + 4, (1, 1)) for n, name in enumerate(names)}
+    with pytest.raises(ValueError, match=r"\n  \\x1b\[31mn{75}\.\.\. \(1 weights\)"):
+        load_layers(write(tmp_path / "m.safetensors", header))
+    with pytest.raises(FormatError, match=r": \\x1b\[31mn{75}\.\.\.: weight_hh_l0: missing"):
+        read_layers(tmp_path / "m.safetensors")
+    with pytest.raises(FormatError) as caught:
+        read_layers(write(tmp_path / "m.safetensors", {"a": entry(0, 8, [2], "\x1b" * 1_000_000)}))
+    assert len(str(caught.value)) < 2000
+    assert "\x1b" not in str(caught.value)

@@ -197,3 +197,13 @@ def test_instructions_are_counted(content):
     run(PROTOCOL_2 + content + b".", max_instructions=1000)
     with pytest.raises(FormatError, match="too many instructions for a file of this size"):
         run(PROTOCOL_2 + content + b".", max_instructions=100)
+
+
+LIST = b"](" + b"N" * 500 + b"eq\x01"
+
+
+@pytest.mark.parametrize("args", [LIST, LIST + b"(" + b"N" * 500 + b"tq\x01", b"C\x05bytesq\x01"])
+def test_arguments_are_a_tuple_and_count_as_instructions(args):
+    repeated = b"](" + b"cx\ny\nh\x01R" * 20 + b"e"
+    with pytest.raises(FormatError, match=r"no tuple|too many instructions"):
+        run(b"\x80\x03" + args + repeated + b".", max_instructions=5000, calls={"x.y": lambda *args: None})

@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import pytest
 import torch
@@ -144,6 +145,34 @@ def test_ten_thousand_modules_are_too_many(tmp_path):
 def test_a_module_without_sense_holds_nothing(tmp_path, parameters):
     fake = Reduced(nn.LSTM, (), {"_parameters": parameters, "_modules": {"a": 3, 4: [5]}})
     assert read_layers(archive(tmp_path / "a.pt", pickle.dumps(fake, 2))) == []
+
+
+def test_a_compiled_module_is_the_module_inside(tmp_path):
+    gru = nn.GRU(2, 3, batch_first=True)
+    for module in (gru, nn.Sequential(nn.Linear(2, 2), torch.compile(gru, backend="eager"))):
+        torch.save(torch.compile(module, backend="eager"), tmp_path / "a.pt")
+        layer = load_one(tmp_path / "a.pt")
+        assert_weights_of(layer, gru)
+        assert layer.batch_first
+
+
+KEYS = b"(" + b"".join(text(f"k{n}") + b"K\x01" for n in range(2000)) + b"u"
+MANY = b"](" + b"h\x01)\x81h\x02b" * 2000 + b"e\x86."
+ATTRIBUTES = {
+    "modules": b"}" + text("_parameters") + b"}s" + text("_modules") + b"}" + KEYS + b"s",
+    "parameters": b"}" + text("_modules") + b"}s" + text("_parameters") + b"}" + KEYS + b"s",
+    "attributes": b"}" + KEYS,
+}
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
+def test_what_many_objects_share_is_expanded_once(tmp_path, attributes):
+    pickled = b"\x80\x02cx\ny\nq\x01" + attributes + b"q\x02\x86" + MANY
+    tracemalloc.start()
+    assert read_layers(archive(tmp_path / "a.pt", pickled)) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * len(pickled)
 
 
 class Reduced:

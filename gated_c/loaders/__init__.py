@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,42 +12,52 @@ from typing import TYPE_CHECKING
 
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders.file_kind import file_kind
+from gated_c.loaders.names import shown
 from gated_c.spec import LayerSpec
 
 if TYPE_CHECKING:
     from gated_c.loaders.state_dict import Found
 
-_MAX_LISTED = 20
+#: Beyond this a message says no more; that a hostile file can make it longer must not matter.
+_MAX_MESSAGE = 4000
 
 
-def read_layers(path: str | os.PathLike[str]) -> list[LayerSpec]:
+def read_layers(path: str | bytes | os.PathLike[str]) -> list[LayerSpec]:
     """Every recurrent module in a file; ``name`` is the prefix that `load_layers` takes, empty for the root.
 
-    Raises ``FormatError`` for a broken file, ``UnsupportedError`` for a sound one that cannot be run, ``OSError`` for
-    one that cannot be opened.
+    A module that cannot be read is left out with a ``UserWarning``, as long as another can. Raises ``FormatError`` for
+    a broken file, ``UnsupportedError`` for a sound one that cannot be run, ``OSError`` for one that cannot be opened.
     """
+    path = os.fsdecode(path)
     with _naming(path):
         kind = file_kind(path)
         if kind == "gated":
             return _read_native(path)
-        found = _find(kind, path)
-        return [module.read(name) for name, module in zip(_names(found), found, strict=True)]
+        layers, errors = _read_all(_find(kind, path))
+        if errors and not layers:
+            raise errors[0]
+    for error in errors:
+        warnings.warn(_named(path, error), UserWarning, stacklevel=3)
+    return layers
 
 
 def load_layers(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str],
     prefix: str | None = None,
     batch_first: bool | None = None,
     nonlinearity: str | None = None,
 ) -> list[LayerSpec]:
-    """The one recurrent module of a file, or of several the one at ``prefix``; all layers of a ``.gated`` file.
+    """The one recurrent module of a file, or of several the one at ``prefix``.
 
     ``batch_first`` and ``nonlinearity`` (``"tanh"`` or ``"relu"``, of a plain RNN) overrule the file; ``None`` keeps
     what it says, PyTorch's defaults where it says nothing. Raises as `read_layers` does, and ``ValueError`` with all
-    names and shapes where ``prefix`` fits none or several.
+    names and sizes where ``prefix`` fits none or several.
     """
     if nonlinearity not in (None, "tanh", "relu"):
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+    if not isinstance(prefix, str | None):
+        raise TypeError(f"prefix: expected a str or None, got {type(prefix).__name__}")
+    path = os.fsdecode(path)
     with _naming(path):
         kind = file_kind(path)
         if kind == "gated":
@@ -54,30 +65,34 @@ def load_layers(
         else:
             found = _find(kind, path)
     if kind == "gated":
-        return [_overruled(layer, batch_first, nonlinearity) for layer in _with_name(prefix, layers, path)]
-    name, module = _with_prefix(prefix, found, path)
+        return [_overruled(_layer_at(prefix, layers, path), batch_first, nonlinearity)]
+    name, module = _module_at(prefix, found, path)
     with _naming(path):
         return [module.read(name, batch_first, nonlinearity)]
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def _naming(path: str) -> Iterator[None]:
     """Name the file in front of what is wrong with it."""
     try:
         yield
     except UnsupportedError as error:
-        raise UnsupportedError(f"{os.fspath(path)}: {error}") from error
+        raise UnsupportedError(_named(path, error)) from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{os.fspath(path)}: {error}") from error
+        raise FormatError(_named(path, error)) from error
 
 
-def _read_native(path: str | os.PathLike[str]) -> list[LayerSpec]:
+def _named(path: str, error: Exception) -> str:
+    return f"{path}: {shown(str(error), _MAX_MESSAGE)}"
+
+
+def _read_native(path: str) -> list[LayerSpec]:
     from gated_c.loaders import native
 
     return native.read(path)
 
 
-def _find(kind: str, path: str | os.PathLike[str]) -> list[Found]:
+def _find(kind: str, path: str) -> list[Found]:
     if kind == "safetensors":
         from gated_c.loaders.safetensors_file import find_in_safetensors
 
@@ -93,32 +108,46 @@ def _names(found: Sequence[Found]) -> list[str]:
     return [module.stripped if counts[module.stripped] == 1 else module.path for module in found]
 
 
-def _with_prefix(prefix: str | None, found: Sequence[Found], path: str | os.PathLike[str]) -> tuple[str, Found]:
-    choices = list(zip(_names(found), found, strict=True))
+def _read_all(found: Sequence[Found]) -> tuple[list[LayerSpec], list[FormatError | UnsupportedError]]:
+    """The modules that can be read, and what is wrong with the others."""
+    layers: list[LayerSpec] = []
+    errors: list[FormatError | UnsupportedError] = []
+    for name, module in zip(_names(found), found, strict=True):
+        try:
+            layers.append(module.read(name))
+        except (FormatError, UnsupportedError) as error:
+            errors.append(type(error)(str(error)))  # without the traceback, which holds what was read
+    return layers, errors
+
+
+def _module_at(prefix: str | None, found: Sequence[Found], path: str) -> tuple[str, Found]:
+    names = _names(found)
+    accepted = [{name, one.stripped, one.prefix, one.path} for name, one in zip(names, found, strict=True)]
+    described = [_described(name, one.describe()) for name, one in zip(names, found, strict=True)]
+    chosen = _choose(prefix, accepted, described, path)
+    return names[chosen], found[chosen]
+
+
+def _layer_at(prefix: str | None, layers: Sequence[LayerSpec], path: str) -> LayerSpec:
+    described = [_described(one.name, f"{one.cell}, {one.input_size} to {one.output_size}") for one in layers]
+    return layers[_choose(prefix, [{layer.name} for layer in layers], described, path)]
+
+
+def _described(name: str, what: str) -> str:
+    return f"{shown(name) or repr(name)} ({what})"
+
+
+def _choose(prefix: str | None, accepted: Sequence[set[str]], described: Sequence[str], path: str) -> int:
+    """The index of the only one that goes by this prefix."""
+    if not accepted:
+        raise ValueError(f"{path}: no weights of an LSTM, GRU or RNN in it")
     fitting = [
-        (name, module)
-        for name, module in choices
-        if prefix is None or prefix.rstrip(".") in (name, module.stripped, module.prefix, module.path)
+        n for n, names in enumerate(accepted) if prefix is None or prefix in names or prefix.rstrip(".") in names
     ]
-    if len(fitting) != 1:
-        listed = [f"{name!r}: {module.describe()}" for name, module in fitting or choices]
-        raise ValueError(_expected_one_of(listed, prefix, path))
-    return fitting[0]
-
-
-def _with_name(prefix: str | None, layers: list[LayerSpec], path: str | os.PathLike[str]) -> list[LayerSpec]:
-    chosen = [layer for layer in layers if prefix in (None, layer.name)]
-    if not chosen:
-        raise ValueError(_expected_one_of([repr(layer.name) for layer in layers], prefix, path))
-    return chosen
-
-
-def _expected_one_of(listed: Sequence[str], prefix: str | None, path: str | os.PathLike[str]) -> str:
-    if not listed:
-        return f"{os.fspath(path)}: no weights of an LSTM, GRU or RNN in it"
-    more = [f"and {len(listed) - _MAX_LISTED} more"] if len(listed) > _MAX_LISTED else []
-    lines = [f"prefix: expected one of the following, got {prefix!r}", *listed[:_MAX_LISTED], *more]
-    return f"{os.fspath(path)}: " + "\n  ".join(lines)
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = [described[n] for n in fitting] or described
+    raise ValueError("\n  ".join([f"{path}: prefix: expected one of the following, got {prefix!r}", *listed]))
 
 
 def _overruled(layer: LayerSpec, batch_first: bool | None, nonlinearity: str | None) -> LayerSpec:

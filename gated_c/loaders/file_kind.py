@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from gated_c.errors import FormatError, UnsupportedError
@@ -23,6 +24,9 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
     Raises ``UnsupportedError`` for other formats, ``FormatError`` for a file that is not what its name says.
     """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe can wait forever; a folder is an OSError below
+        raise FormatError("expected a regular file")
     with open(path, "rb") as file:
         head = file.read(64)
     suffix = Path(os.fsdecode(path)).suffix.lower()

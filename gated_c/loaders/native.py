@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gated_c.errors import FormatError
+from gated_c.files import replacing
+from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
 from gated_c.spec import Activation, Array, LayerSpec
 
@@ -37,7 +37,7 @@ _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(LayerSpec) if
 _OPTIONS = {name: getattr(LayerSpec, name) for name in list(_FIELDS)[list(_FIELDS).index("name") + 1 :]}
 
 
-def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
+def save(layers: Sequence[LayerSpec], path: str | bytes | os.PathLike[str]) -> None:
     """Write the layers, in order. The file appears whole or not at all. Raises ``ValueError`` for weights that do not
     fit their layer, ``OSError`` where nothing can be written."""
     for layer in layers:
@@ -53,19 +53,22 @@ def save(layers: Sequence[LayerSpec], path: str | os.PathLike[str]) -> None:
         "gated_layers": description,
         "gated_crc32": _checksum(description, arrays),
     }
-    target = Path(os.path.realpath(path))
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        unfinished = Path(folder, target.name)
-        with open(unfinished, "wb") as file:
-            write_safetensors(file, arrays, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
+    with replacing(path) as unfinished, open(unfinished, "wb") as file:
+        write_safetensors(file, arrays, metadata)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _describe(layer: LayerSpec) -> dict[str, Any]:
-    values = {name: getattr(layer, name) for name in _FIELDS}
+    values = {name: _plain(getattr(layer, name), kind) for name, kind in _FIELDS.items()}
     return {name: value for name, value in values.items() if name not in _OPTIONS or value != _OPTIONS[name]}
+
+
+def _plain(value: Any, kind: type) -> Any:
+    """A field as the type that `read` insists on, which NumPy's scalars are not."""
+    if kind is list:
+        return tuple(Activation(str(name), float(alpha), float(beta)) for name, alpha, beta in value)
+    return kind(value)
 
 
 def read(path: str | os.PathLike[str]) -> list[LayerSpec]:
@@ -74,8 +77,8 @@ def read(path: str | os.PathLike[str]) -> list[LayerSpec]:
     if not is_native(metadata):
         raise FormatError("a safetensors file, but not a .gated one: no gated_version in its metadata")
     if metadata["gated_version"] != str(VERSION):
-        version = metadata["gated_version"]
-        raise FormatError(f"format version {version!r:.20}, this gated_c reads {VERSION}; a newer gated_c may read it")
+        version = shown(metadata["gated_version"], 20)
+        raise FormatError(f"format version '{version}', this gated_c reads {VERSION}; a newer gated_c may read it")
     arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
     description = metadata.get("gated_layers", "")
     if metadata.get("gated_crc32") != _checksum(description, arrays):
@@ -97,7 +100,7 @@ def _checksum(description: str, arrays: Mapping[str, Array]) -> str:
 
 def _array(name: str, tensor: MappedTensor) -> Array:
     if tensor.dtype != "F32":
-        raise FormatError(f"{name:.40}: expected F32, got {tensor.dtype}")
+        raise FormatError(f"{shown(name)}: expected F32, got {tensor.dtype}")
     return np.require(tensor.view(), np.float32, "A")
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import safetensors
 
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.loaders.names import shown
 from gated_c.loaders.state_dict import Found, StoredTensor, find_modules
 from gated_c.spec import Array
 
@@ -32,7 +33,7 @@ class MappedTensor(StoredTensor):
     def view(self) -> npt.NDArray[Any]:
         """The stored elements, read-only and not copied; those of bfloat16 as uint16."""
         if self.dtype not in _DTYPES:
-            raise UnsupportedError(f"dtype {self.dtype}; recurrent weights are F16, BF16, F32 or F64")
+            raise UnsupportedError(f"dtype {shown(self.dtype)}; recurrent weights are F16, BF16, F32 or F64")
         return np.frombuffer(self.data, _DTYPES[self.dtype]).reshape(self.shape)
 
     def read(self) -> Array:
@@ -54,7 +55,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, MappedTens
         with safetensors.safe_open(path, framework="numpy"):
             pass  # opening checks the whole header: types, sizes, no holes, no overlaps, nothing missing
     except safetensors.SafetensorError as error:
-        raise FormatError(f"safetensors header: {error}") from None
+        raise FormatError(f"safetensors header: {shown(str(error), 200)}") from None
     with open(path, "rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     start = 8 + int.from_bytes(data[:8], "little")

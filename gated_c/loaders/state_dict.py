@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import Any
 
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.loaders.names import MAX_NAME, shown
 from gated_c.spec import Array, LayerSpec
 
 _PREFIX = r"(?:(?P<prefix>.+)\.)?"
@@ -68,45 +70,50 @@ class Found:
     def stripped(self) -> str:
         """``prefix`` without what DataParallel (``module.``) and torch.compile (``_orig_mod.``) put in."""
         parts = [part for part in self.prefix.split(".") if part != "_orig_mod"]
-        while parts and parts[0] == "module":
-            del parts[0]
-        return ".".join(parts)
+        return ".".join(dropwhile(lambda part: part == "module", parts))
 
     def describe(self) -> str:
-        """The shapes of the first layer and the number of weights, or the refusal, for a list to choose from."""
-        names = [name for name in ("weight_ih_l0", "weight_hh_l0") if name in self.tensors]
-        shapes = [f"{name} {self.tensors[name].shape}" for name in names]
-        return self.refusal or ", ".join([*shapes, f"{len(self.tensors)} weights"])
+        """Cell and sizes as far as shapes tell them, ``lstm, 5 to 9``, or the refusal, for a list to choose from."""
+        shapes = [self.tensors[name].shape for name in ("weight_ih_l0", "weight_hh_l0") if name in self.tensors]
+        if self.refusal or [len(shape) for shape in shapes] != [2, 2]:
+            return self.refusal or f"{len(self.tensors)} weights"
+        (rows, input_size), (_, h_size) = shapes
+        gates = 4 if "weight_hr_l0" in self.tensors else rows // max(1, h_size)
+        cell = {4: "lstm", 3: "gru", 1: f"rnn_{self.nonlinearity}"}.get(gates, "unknown")
+        return f"{cell}, {input_size} to {h_size * (1 + ('weight_ih_l0_reverse' in self.tensors))}"
 
     def read(self, name: str, batch_first: bool | None = None, nonlinearity: str | None = None) -> LayerSpec:
         """Read the weights; ``None`` keeps what the file says. Raises ``FormatError`` and ``UnsupportedError``."""
-        where = f"{name}: " if name else ""
+        where = f"{shown(name)}: " if name else ""
         if self.refusal:
             raise UnsupportedError(where + self.refusal)
         weights = {key: _read(tensor, where + key) for key, tensor in self.tensors.items()}
         try:
-            return LayerSpec.from_weights(
+            layer = LayerSpec.from_weights(
                 weights,
                 batch_first=self.batch_first if batch_first is None else batch_first,
                 nonlinearity=self.nonlinearity if nonlinearity is None else nonlinearity,
-                name=name,
             )
         except ValueError as error:
-            raise FormatError(str(error)) from None
+            raise FormatError(f"{where}{error}") from None
+        return replace(layer, name=name)
 
 
 def find_modules(tensors: Mapping[str, Any]) -> list[Found]:
-    """The recurrent modules of a state_dict, in its order. Values other than ``StoredTensor`` only matter by name."""
+    """The recurrent modules of a state_dict, in its order. Values other than ``StoredTensor`` only matter by name, and
+    names longer than ``MAX_NAME`` not at all."""
     groups: dict[str, dict[str, StoredTensor]] = {}
     refusals: dict[str, str] = {}
     for key, tensor in tensors.items():
+        if len(key) > MAX_NAME:
+            continue
         if (plain := _PLAIN.fullmatch(key)) and isinstance(tensor, StoredTensor):
             groups.setdefault(plain["prefix"] or "", {})[plain["weight"]] = tensor
         for pattern, reason in _REFUSED.items():
             if refused := pattern.fullmatch(key):
                 prefix = refused["prefix"] or ""
                 groups.setdefault(prefix, {})
-                refusals.setdefault(prefix, f"{key!r} is {reason}")
+                refusals.setdefault(prefix, f"'{shown(key)}' is {reason}")
     return [
         Found(prefix, _canonical(group), refusal=refusals.get(prefix, ""))
         for prefix, group in groups.items()

@@ -17,6 +17,7 @@ from typing import Any
 
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders import torch_pickle
+from gated_c.loaders.names import shown
 from gated_c.loaders.state_dict import Found
 from gated_c.loaders.torch_tensor import CALLS, ITEM_SIZES, Source
 from gated_c.loaders.torch_tree import find_in_tree
@@ -80,11 +81,12 @@ class _Archive:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.data = _map(path)
+        self.damaged: dict[str, str] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 self.members = {info.filename: info for info in archive.infolist()}
         except Exception as error:  # zipfile fails in many ways over a damaged directory
-            raise FormatError(f"zip directory: {error}") from None
+            raise FormatError(f"zip directory: {shown(str(error), 200)}") from None
         if sum(info.file_size for info in self.members.values()) > _MAX_EXPANSION * len(self.data):
             raise FormatError(f"zip directory: contents of more than {_MAX_EXPANSION} times the size of the file")
         self.folder = next(iter(self.members), "").partition("/")[0]
@@ -105,24 +107,33 @@ class _Archive:
         return "<" if name == b"little" else ">"
 
     def member(self, name: str) -> memoryview:
-        """The bytes of a member, checked against its checksum."""
+        """The bytes of a member, checked against its checksum; what failed once is not read again."""
+        if name in self.damaged:
+            raise FormatError(self.damaged[name])
+        try:
+            return self._checked(name)
+        except FormatError as error:
+            self.damaged[name] = str(error)
+            raise
+
+    def _checked(self, name: str) -> memoryview:
         info = self.members.get(f"{self.folder}/{name}")
         if info is None:
-            raise FormatError(f"{name!r:.40} is not in the archive")
+            raise FormatError(f"'{shown(name)}' is not in the archive")
         content = self._stored(info)
         if info.compress_type == zipfile.ZIP_DEFLATED:
             content = _inflated(content, info.file_size, name)
         elif info.compress_type != zipfile.ZIP_STORED:
-            raise UnsupportedError(f"{name}: a compressed zip member; torch.save writes them uncompressed")
+            raise UnsupportedError(f"{shown(name)}: a compressed zip member; torch.save writes them uncompressed")
         # 0 is what torch.save leaves when its checksums are switched off.
         if len(content) != info.file_size or info.CRC not in (0, zlib.crc32(content)):
-            raise FormatError(f"{name}: contents do not match their size and checksum")
+            raise FormatError(f"{shown(name)}: contents do not match their size and checksum")
         return content
 
     def _stored(self, info: zipfile.ZipInfo) -> memoryview:
         header = self.data[info.header_offset : info.header_offset + 30]
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise FormatError(f"{info.filename}: no zip header at byte {info.header_offset}")
+            raise FormatError(f"{shown(info.filename)}: no zip header at byte {info.header_offset}")
         name_length, extra_length = struct.unpack("<HH", header[26:])
         start = info.header_offset + 30 + name_length + extra_length
         return memoryview(self.data)[start : start + info.compress_size]
@@ -162,18 +173,18 @@ class _Stream:
             header = self.data.read(8)
             item_size = ITEM_SIZES.get(self.kinds.get(key, ""))
             if len(header) < 8 or item_size is None:
-                raise FormatError(f"byte {self.data.tell()}: expected the storage {key!r:.40}")
+                raise FormatError(f"byte {self.data.tell()}: expected the storage '{shown(key)}'")
             start = self.data.tell()
             stop = start + int.from_bytes(header, "little", signed=True) * item_size
             if not start <= stop <= len(self.data):
-                raise FormatError(f"byte {start}: storage {key!r:.40} does not end within the file")
+                raise FormatError(f"byte {start}: storage '{shown(key)}' does not end within the file")
             self.spans[key] = (start, stop)
             self.data.seek(stop)
 
 
 def _span(data: mmap.mmap, spans: Mapping[str, tuple[int, int]], key: str) -> memoryview:
     if key not in spans:
-        raise FormatError(f"storage {key!r:.40} is not in the file")
+        raise FormatError(f"storage '{shown(key)}' is not in the file")
     start, stop = spans[key]
     return memoryview(data)[start:stop]
 
@@ -182,7 +193,7 @@ def _inflated(content: memoryview, size: int, name: str) -> memoryview:
     try:
         return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1))
     except zlib.error as error:
-        raise FormatError(f"{name}: {error}") from None
+        raise FormatError(f"{shown(name)}: {error}") from None
 
 
 def _map(path: str | os.PathLike[str]) -> mmap.mmap:

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import IO, Any, cast
 
 from gated_c.errors import FormatError
+from gated_c.loaders.names import MAX_NAME, shown
 
-_MAX_NAME = 1000
 _NO_ATTRIBUTES: Mapping[Any, Any] = MappingProxyType({})
 
 Calls = Mapping[str, Callable[..., Any]]
@@ -63,7 +63,7 @@ def load(
             machine.run(opcode.name, argument)
         return machine.stack.pop()
     except Exception as error:  # a hostile pickle fails in any way it likes
-        why = f"{type(error).__name__}: {error!s:.200}"
+        why = f"{type(error).__name__}: {shown(str(error), 200)}"
         raise FormatError(f"{place}: broken pickle at or after byte {machine.position}: {why}") from None
 
 
@@ -140,7 +140,7 @@ class _Machine:
         self.set_items(items)
 
     def make_global(self, module: Any, name: Any) -> None:
-        if not (isinstance(module, str) and isinstance(name, str)) or len(module) + len(name) > _MAX_NAME:
+        if not (isinstance(module, str) and isinstance(name, str)) or len(module) + len(name) > MAX_NAME:
             raise ValueError("not the name of a class or function")
         self.push(Global(f"{module}.{name}"))
 
@@ -150,6 +150,9 @@ class _Machine:
 
     def call(self, _: Any) -> None:
         args, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(args, tuple):
+            raise TypeError("arguments that are no tuple")
+        self.spend(len(args))
         name = function.name if isinstance(function, Global) else ""
         if name in self.calls:
             self.push(self.calls[name](*args))

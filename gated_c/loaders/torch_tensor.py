@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.loaders.names import shown
 from gated_c.loaders.state_dict import StoredTensor
 from gated_c.loaders.torch_pickle import Global
 from gated_c.spec import Array
@@ -29,6 +30,7 @@ ITEM_SIZES = {
 _DTYPES = {"HalfStorage": "f2", "BFloat16Storage": "u2", "FloatStorage": "f4", "DoubleStorage": "f8"}
 
 _MAX_SIZE = 2**48
+_MAX_ARGS = 32
 
 
 @dataclass
@@ -46,8 +48,9 @@ class Source:
 
     def storage(self, saved_id: Any) -> Storage:
         """The storage that a persistent id names. The older format may add a view: (key, offset, numel) within it."""
-        name, kind, key, _device, numel, *rest = saved_id
-        view = rest[0] if rest else None
+        if not isinstance(saved_id, tuple) or len(saved_id) not in (5, 6):
+            raise ValueError("a persistent id that is no storage")
+        name, kind, key, _device, numel, view = (*saved_id, None)[:6]
         _, offset, numel = view or (key, 0, numel)
         if name != "storage" or not isinstance(key, str) or not (_is_size(offset) and _is_size(numel)):
             raise ValueError("a persistent id that is no storage")
@@ -77,7 +80,7 @@ class TorchTensor(StoredTensor):
     def read(self) -> Array:
         kind = self.storage.kind
         if kind not in _DTYPES:
-            raise UnsupportedError(f"a {kind}; recurrent weights are float16, bfloat16, float32 or float64")
+            raise UnsupportedError(f"a {shown(kind)}; recurrent weights are float16, bfloat16, float32 or float64")
         dtype = np.dtype(self.storage.source.byte_order + _DTYPES[kind])
         self.storage.source.spend(4 * math.prod(self.shape))
         window = self._window(dtype)
@@ -97,7 +100,7 @@ class TorchTensor(StoredTensor):
         stop = start + self.storage.numel * dtype.itemsize
         data = self.storage.source.locate(self.storage.key)
         if stop > len(data):
-            raise FormatError(f"storage {self.storage.key!r:.40}: expected at least {stop} bytes, got {len(data)}")
+            raise FormatError(f"storage '{shown(self.storage.key)}': expected at least {stop} bytes, got {len(data)}")
         window: npt.NDArray[Any] = np.ndarray(
             self.shape,
             dtype,
@@ -122,9 +125,11 @@ class UnsupportedTensor(StoredTensor):
 def _rebuild_tensor(storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> TorchTensor:
     if not isinstance(storage, Storage):
         raise TypeError("a tensor without a storage")
-    if len(shape) != len(strides) or not all(_is_size(n) for n in (offset, *shape, *strides)):
+    if not len(shape) == len(strides) <= 32:
+        raise ValueError("a shape beyond all bounds, or with other strides")
+    if not all(_is_size(n) for n in (offset, *shape, *strides)):
         raise ValueError("offset, shape or strides that are no sizes")
-    if len(shape) > 32 or math.prod(shape) > _MAX_SIZE:
+    if math.prod(shape) > _MAX_SIZE:
         raise ValueError("a shape beyond all bounds")
     return TorchTensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -151,9 +156,11 @@ def _rebuild_parameter(data: object, *_: object) -> object:
 
 
 def _rebuild_from_type(function: Global, kind: Global, args: tuple[Any, ...], *_: object) -> object:
-    if kind.name in ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"):
-        return CALLS[function.name](*args)
-    return UnsupportedTensor(f"tensor subclass {kind.name}")
+    if kind.name not in ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"):
+        return UnsupportedTensor(f"tensor subclass {shown(kind.name)}")
+    if not isinstance(args, tuple) or len(args) > _MAX_ARGS:
+        raise TypeError("arguments of no tensor")
+    return _REBUILDS[function.name](*args)
 
 
 def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
@@ -161,15 +168,12 @@ def _unsupported(kind: str) -> Callable[..., UnsupportedTensor]:
 
 
 #: What the functions that rebuild tensors return here.
-CALLS: dict[str, Callable[..., Any]] = {
+_REBUILDS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
     "torch._utils._rebuild_tensor_v3": _unsupported("tensor of an unusual dtype"),
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-    "torch.tensor._rebuild_from_type": _rebuild_from_type,
-    "torch._tensor._rebuild_from_type": _rebuild_from_type,
-    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
     "torch._utils._rebuild_qtensor": _unsupported("quantised tensor"),
     "torch._utils._rebuild_sparse_tensor": _unsupported("sparse tensor"),
     "torch._utils._rebuild_sparse_csr_tensor": _unsupported("sparse tensor"),
@@ -178,4 +182,11 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_wrapper_subclass": _unsupported("tensor subclass (DTensor or its like)"),
     "torch._utils._rebuild_device_tensor_from_numpy": _unsupported("tensor of another device (XLA or its like)"),
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _unsupported("tensor of another device (XLA or its like)"),
+}
+
+CALLS: dict[str, Callable[..., Any]] = _REBUILDS | {
+    "torch.tensor._rebuild_from_type": _rebuild_from_type,
+    "torch._tensor._rebuild_from_type": _rebuild_from_type,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch._dynamo.eval_frame.OptimizedModule": lambda module, *_: module,
 }
