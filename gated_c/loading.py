@@ -31,8 +31,10 @@ def load(
 
 
 def inspect(path: str | os.PathLike[str]) -> list[LayerSpec]:
-    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``. A ``UserWarning``
-    tells of each other one that cannot be used, and why. Raises as :func:`load` does."""
+    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``.
+
+    A ``UserWarning`` tells of each one that cannot be used, and why. Raises as :func:`load` does.
+    """
     from gated_c.loaders import read_layers
 
     return read_layers(path)
