@@ -186,6 +186,7 @@ cdef class Engine:
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
+        self._check_sizes(&s, state)
         if lengths is not None:
             s.lengths = <const int64_t *>np.PyArray_DATA(lengths)
         if mask is not None:
@@ -207,9 +208,16 @@ cdef class Engine:
         s.seq_len = np.PyArray_DIM(batch_sizes, 0)
         s.batch = batch_sizes[0] if s.seq_len else 0
         s.batch_sizes = <const int64_t *>np.PyArray_DATA(batch_sizes)
+        self._check_sizes(&s, state)
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
+
+    cdef int _check_sizes(self, const gated_sequence *s, np.ndarray state) except -1:
+        """The last line before C: what model.py and packed.py must have made fit."""
+        if <size_t>np.PyArray_SIZE(state) != gated_state_size(self.model, s.batch):
+            raise ValueError(f"state: expected {self.state_size(s.batch)} values, got {state.size}")
+        return 0
 
 
 cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):

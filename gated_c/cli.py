@@ -325,7 +325,7 @@ def _bench(args: argparse.Namespace) -> None:
     lead = (args.batch, args.steps) if model.batch_first else (args.steps, args.batch)
     x = np.random.default_rng(0).standard_normal((*lead, model.input_size), np.float32)
     timings = {}
-    if find_spec("torch") is not None:
+    if find_spec("torch") is not None and model.layers[0].in_torch:
         timings["pytorch"] = timing.time_torch(model, x)
     timings["gated_c"] = timing.time_model(model, x)
     print(f"{args.file}: T = {args.steps}, N = {args.batch}, {model.isa}, one thread")

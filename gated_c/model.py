@@ -54,6 +54,11 @@ class Model:
         return any(layer.bidirectional for layer in self.layers)
 
     @property
+    def streamable(self) -> bool:
+        """Whether :meth:`stream` works: no direction starts at the end of the sequence."""
+        return all(layer.streamable for layer in self.layers)
+
+    @property
     def num_parameters(self) -> int:
         return sum(layer.num_parameters for layer in self.layers)
 

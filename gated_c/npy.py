@@ -109,7 +109,7 @@ def block_size(model: Model, seq_len: int, batch: int) -> tuple[int, int]:
     """Steps and rows of a block. A bidirectional model needs whole sequences; others carry their state on."""
     width = model.input_size + model.output_size
     whole_sequences = max(1, BLOCK_FLOATS // max(1, seq_len * width))
-    if model.bidirectional:
+    if not model.streamable:
         return max(1, seq_len), whole_sequences
     # Rows lie apart in a batch-first file: few of them with many steps each read it in long runs.
     rows = min(batch, max(FULL_BATCH, whole_sequences)) if model.batch_first else batch

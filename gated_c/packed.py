@@ -24,10 +24,17 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
     data = np.ascontiguousarray(as_float32("x.data", x.data))
     if data.ndim != 2 or data.shape[1] != layer.input_size:
         raise ValueError(f"x.data: expected (rows, {layer.input_size}), got {data.shape}")
-    batch_sizes = np.ascontiguousarray(x.batch_sizes, np.int64)
+    batch_sizes = np.asarray(x.batch_sizes)
+    if batch_sizes.dtype.kind not in "iu" or batch_sizes.ndim != 1:
+        raise ValueError(f"x.batch_sizes: expected integers (T,), got {batch_sizes.dtype} {batch_sizes.shape}")
+    batch_sizes = np.require(batch_sizes, np.int64, ["C", "A"])
     if batch_sizes.sum() != len(data):
         raise ValueError(f"x.batch_sizes: expected a sum of {len(data)}, got {batch_sizes.sum()}")
     batch = int(batch_sizes.max(initial=0))
+    for name in ("sorted_indices", "unsorted_indices"):
+        indices = getattr(x, name)
+        if indices is not None and not np.array_equal(np.sort(np.asarray(indices)), np.arange(batch)):
+            raise ValueError(f"x.{name}: expected each of the {batch} rows once, got {np.asarray(indices)}")
     flat = zero_state(engine, batch)
     if state is not None:
         given = unflatten_state(layer, flatten_state(layer, state, batch, unbatched=False), batch, False)

@@ -113,6 +113,16 @@ class LayerSpec:
     reverse: bool = False
 
     @property
+    def streamable(self) -> bool:
+        """Whether it can run step by step: no direction starts at the end."""
+        return not (self.bidirectional or self.reverse)
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether PyTorch has this module."""
+        return self.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not (self.is_general or self.reverse)
+
+    @property
     def is_general(self) -> bool:
         """Whether it does anything that PyTorch's cell does not."""
         return bool(self.activations or self.clip or self.input_forget or self.peepholes)

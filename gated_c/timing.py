@@ -60,7 +60,7 @@ def _sample(call: Callable[[], object], seconds: float) -> list[int]:
 def time_model(model: Model, x: Array) -> dict[str, Timing]:
     """Timings of a ``sequence`` x [T,N,C] ([N,T,C] if ``batch_first``) and, one direction only, of a ``step`` of it."""
     timings = {"sequence": measure(partial(model, x))}
-    if not model.bidirectional:
+    if model.streamable:
         first = _first_step(model, x)
         timings["step"] = measure(partial(model.stream(len(first)).step, first))
     return timings
@@ -76,7 +76,7 @@ def time_torch(model: Model, x: Array) -> dict[str, Timing]:
     with torch.inference_mode():
         _compare(model(x)[0], module(tensor)[0].numpy())
         timings = {"sequence": measure(partial(module, tensor))}
-        if not model.bidirectional:
+        if model.streamable:
             first = torch.from_numpy(_first_step(model, x)).unsqueeze(1 if model.batch_first else 0)
             timings["step"] = measure(_torch_step(module, first))
     return timings

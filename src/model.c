@@ -81,7 +81,8 @@ static gated_status check(const gated_layer *layers, int num_layers)
         const gated_layer *layer = &layers[l];
         if ((unsigned)layer->cell >= NUM_CELLS || !in_range(layer->input_size, 1) || !in_range(layer->hidden_size, 1)
             || !in_range(layer->proj_size, 0) || (layer->num_directions != 1 && layer->num_directions != 2)
-            || (layer->proj_size && layer->cell != GATED_LSTM) || !weights_complete(layer))
+            || (layer->proj_size && layer->cell != GATED_LSTM) || (layer->reverse && layer->num_directions == 2)
+            || !weights_complete(layer))
             return GATED_BAD_SIZE;
         if (l > 0 && layer->input_size != layer_output(&layers[l - 1]))
             return GATED_BAD_SIZE;

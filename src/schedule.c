@@ -82,6 +82,10 @@ static gated_status check(const gated_sequence *s)
 {
     if (s->seq_len < 0 || s->batch < 0 || s->seq_len > INT32_MAX || s->batch > INT32_MAX)
         return GATED_BAD_SIZE;
+    if ((s->lengths != NULL) + (s->mask != NULL) + (s->batch_sizes != NULL) > 1)
+        return GATED_BAD_SIZE;
+    if (s->batch_sizes && s->seq_len > 0 && s->batch_sizes[0] != s->batch)
+        return GATED_BAD_LENGTH;
     for (int64_t i = 0; s->lengths && i < s->batch; i++)
         if (s->lengths[i] < 0 || s->lengths[i] > s->seq_len)
             return GATED_BAD_LENGTH;

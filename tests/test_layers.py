@@ -202,6 +202,16 @@ def test_packed_state_of_a_wrong_size_is_refused():
         model(packed, (torch.zeros(1, 2, 10), torch.zeros(1, 2, 10)))
 
 
+def test_packed_indices_that_are_no_permutation_are_refused():
+    rng = np.random.default_rng(5)
+    model = gc.Model([random_spec(rng, "gru", 6, 10)])
+    data, sizes = torch.zeros(50, 6), torch.tensor([50])
+    for wrong in ([0], [0] * 50, list(range(51))):
+        packed = torch.nn.utils.rnn.PackedSequence(data, sizes, torch.tensor(wrong), torch.tensor(wrong))
+        with pytest.raises(ValueError, match="sorted_indices: expected each of the 50 rows once"):
+            model(packed, torch.zeros(1, 50, 10))
+
+
 def test_tensors_are_taken_with_their_gradient_left_behind():
     rng = np.random.default_rng(5)
     model = gc.Model([random_spec(rng, "gru", 6, 10)])

@@ -7,7 +7,8 @@
  * Every function that can fail returns a gated_status and leaves its outputs untouched when it does.
  *
  * The result of a row depends on the model, that row's input and its initial state only: not on the batch around it,
- * nor on how a sequence is cut into calls, nor (with FMA) on the CPU.
+ * nor on how a sequence is cut into calls, nor (with FMA) on the CPU. A NaN stays NaN, with bits of its own. The caller's
+ * rounding and flush-to-zero modes apply.
  */
 #ifndef GATED_C_H
 #define GATED_C_H
@@ -142,7 +143,8 @@ typedef struct {
                                      has batch_sizes[t] rows, x_row and y_row apart; x_time and y_time are ignored. */
 } gated_sequence;
 
-/* Allocates scratch that does not grow with T, except between the layers of a bidirectional stack. */
+/* Allocates scratch that does not grow with T, except between the layers of a bidirectional stack and for the step lists
+ * of a mask (4 bytes a step and row) or of batch_sizes. */
 gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
 /* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE

@@ -1,7 +1,8 @@
 /* A vector of LANES float32 values, in the compiler's own vector arithmetic: + - * / work on it as they are.
  *
  * Every operation is one IEEE operation per lane, so a lane's bits do not depend on LANES. The loops below become
- * single instructions with GCC and Clang at -O3 under the flags of each isa/ unit; tests/test_compilers.py looks.
+ * single instructions with GCC and Clang at -O3 under the flags of each isa/ unit; tests/test_compilers.py sees to it that
+ * none became a call of the math library.
  */
 #ifndef GATED_VEC_H
 #define GATED_VEC_H
