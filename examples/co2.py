@@ -1,6 +1,6 @@
 """Carbon dioxide, week by week: a bidirectional LSTM fills gaps of 18 weeks from the half years before and after.
 
-    pip install ".[examples]"
+    pip install -e ".[examples]"
     python examples/co2.py
 
 The weekly series from Mauna Loa, 1958 to 2001, is statsmodels'. Its longest hole is 18 weeks, in 1964. The years from
@@ -22,7 +22,7 @@ import gated_c as gc
 try:
     from statsmodels.datasets import co2
 except ImportError as error:
-    raise SystemExit('the series comes with statsmodels: pip install ".[examples]"') from error
+    raise SystemExit('the series comes with statsmodels: pip install -e ".[examples]"') from error
 
 HERE = Path(__file__).parent
 FIRST_HELD_OUT = np.datetime64("1987")

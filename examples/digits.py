@@ -1,6 +1,6 @@
 """Handwritten digits, row by row: a GRU reads an image of 8x8 pixels as 8 steps of 8 and names the digit.
 
-    pip install ".[examples]"
+    pip install -e ".[examples]"
     python examples/digits.py
 
 Many-to-one: the state after the last row goes through a dense read-out. The images are scikit-learn's; the last 360
@@ -21,7 +21,7 @@ import gated_c as gc
 try:
     from sklearn.datasets import load_digits
 except ImportError as error:
-    raise SystemExit('the images come with scikit-learn: pip install ".[examples]"') from error
+    raise SystemExit('the images come with scikit-learn: pip install -e ".[examples]"') from error
 
 HERE = Path(__file__).parent
 HELD_OUT = 360

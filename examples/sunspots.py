@@ -1,6 +1,6 @@
 """Sunspots, year by year: an LSTM forecasts the next year, or eleven by feeding its forecasts back to itself.
 
-    pip install ".[examples]"
+    pip install -e ".[examples]"
     python examples/sunspots.py
 
 The yearly series from 1700 to 2008 is statsmodels'; the years from 1950 on were held out from the training, which is
@@ -22,7 +22,7 @@ import gated_c as gc
 try:
     from statsmodels.datasets import sunspots
 except ImportError as error:
-    raise SystemExit('the series comes with statsmodels: pip install ".[examples]"') from error
+    raise SystemExit('the series comes with statsmodels: pip install -e ".[examples]"') from error
 
 HERE = Path(__file__).parent
 FIRST_HELD_OUT = 1950
