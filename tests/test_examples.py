@@ -105,5 +105,5 @@ def test_the_engine_gives_the_numbers_of_torch(name: str, prefix: str) -> None:
 def test_a_missing_package_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, f"{DATA_FROM[name]}.datasets", None)
     monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(SystemExit, match=r'pip install "\.\[examples\]"'):
+    with pytest.raises(SystemExit, match=r'pip install -e "\.\[examples\]"'):
         import_module(name)
