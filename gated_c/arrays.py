@@ -15,6 +15,8 @@ def as_float32(name: str, value: Any) -> Array:
 
     A torch tensor on the CPU is used as it is, without its gradient.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked one; say which steps count with mask=")
     array = np.asarray(value.detach() if hasattr(value, "detach") else value)
     if array.dtype == np.float32:
         return array

@@ -61,6 +61,10 @@ class Stream(StreamEngine):
     def reset(self, rows: Any = None) -> None:
         """Back to zeros: every row, or those of an index, a list of indices or a bool mask [N]."""
         flat = zero_state(self.engine, self.batch)
+        if np.ndim(rows) > 1:
+            raise ValueError(
+                f"rows: expected an index, a list of them or a bool mask ({self.batch},), got {np.shape(rows)}"
+            )
         if rows is not None:
             self._read_state(flat)
             state = unflatten_state(self._layer, flat, self.batch, unbatched=False)

@@ -131,6 +131,17 @@ def test_batch_first_and_strided_input(rows, model):
     rows.expect(y, state)
 
 
+def test_ragged_rows_whose_input_products_are_computed_ahead_together():
+    # Weights over 8 MiB: up to eight rows and 128 steps at once.
+    rng = np.random.default_rng(0)
+    model = gc.Model([random_spec(rng, "lstm", 600, 512)])
+    x = rng.standard_normal((140, 8, 600)).astype(np.float32)
+    lengths = [140, 3, 77, 140, 0, 33, 139, 50]
+    y, _ = model(x, lengths=lengths)
+    for n, length in enumerate(lengths):
+        assert same_bits(y[:length, n], model(x[:length, [n]])[0][:, 0])
+
+
 def test_cut_into_calls_of_any_length(rows, model):
     if rows.spec.bidirectional:
         pytest.skip("a reverse direction cannot be cut")

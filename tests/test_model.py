@@ -137,6 +137,11 @@ def test_wrong_mask(model, x, mask, error, message):
         model(x, mask=mask)
 
 
+def test_a_masked_array_is_refused_rather_than_unmasked(model, x):
+    with pytest.raises(TypeError, match="x: expected a plain array, got a masked one"):
+        model(np.ma.masked_array(x, x > 0))
+
+
 def test_lengths_and_mask_exclude_each_other(model, x):
     with pytest.raises(ValueError, match="at most one"):
         model(x, lengths=[T] * N, mask=np.ones((T, N), bool))

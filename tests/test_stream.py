@@ -141,6 +141,11 @@ def test_reset_of_a_row_out_of_range_is_an_index_error(stream):
         stream.reset(N)
 
 
+def test_reset_takes_rows_not_units(stream):
+    with pytest.raises(ValueError, match=r"rows: expected .* got \(3, 10\)"):
+        stream.reset(np.ones((N, H), bool))
+
+
 def test_run_into_out_and_batch_first():
     model = make(batch_first=True)
     x = np.random.default_rng(1).standard_normal((N, 50, C)).astype(np.float32)
