@@ -55,6 +55,10 @@ FUNCTIONS = {
     "squareplus": (4.0, 0.0),
 }
 
+#: y at steps that do not count: 0 or, as in Keras, the output before in the order of processing, which before the first
+#: is 0 (TensorFlow, PyTorch as its backend) or the initial h (JAX, NumPy).
+MASKED = ("zero", "repeat", "repeat_initial")
+
 #: Cells whose state has a second part ``c``.
 CELLS_WITH_C = frozenset({"lstm"})
 
@@ -92,7 +96,8 @@ class LayerSpec:
 
     Beyond PyTorch: ``activations`` of all directions in ONNX's order (``ACTIVATIONS`` says how many; none: defaults),
     ``clip`` (0: none) of the inputs of activations, ``clip_output`` whether that includes an LSTM's c before its
-    output, ``input_forget`` (f = 1 - i), ``reverse`` (one direction, last step first, y in the order of time).
+    output, ``input_forget`` (f = 1 - i), ``reverse`` (one direction, last step first, y in the order of time),
+    ``masked`` (``MASKED``: what y is at a step that does not count; the state stays as it is).
     """
 
     cell: str
@@ -111,6 +116,7 @@ class LayerSpec:
     input_forget: bool = False
     peepholes: bool = False
     reverse: bool = False
+    masked: str = "zero"
 
     @property
     def streamable(self) -> bool:
@@ -225,6 +231,8 @@ class LayerSpec:
         for option in ("input_forget", "peepholes"):
             if getattr(self, option) and self.cell != "lstm":
                 yield f"{option}: expected False for {self.cell}, got True"
+        if self.masked not in MASKED:
+            yield f"masked: expected one of {', '.join(MASKED)}, got {self.masked!r}"
         if self.reverse and self.bidirectional:
             yield "reverse: expected False for a bidirectional module, got True"
 

@@ -140,3 +140,135 @@ def forward(spec, x, h=None, c=None, live=None):
             outputs.append(out)
         y = np.concatenate(outputs, -1)
     return y, h, c
+
+
+# A chain of layers: see gated_c/layers.py for what each one means. `live` [T,N] says which steps count.
+
+
+def flipped(layer, x, live):
+    return x[::-1] if layer.steps else x, live[::-1]
+
+
+def masked_by(layer, x, live):
+    live = live & np.any(x != layer.value, -1)
+    return np.where(live[..., None], x, 0), live
+
+
+def pool(layer, x, live):
+    """[T,N,F] to [1,N,F]; 0 for rows without live steps."""
+    out = np.zeros((1, *x.shape[1:]))
+    for n in range(x.shape[1]):
+        steps = x[live[:, n], n]
+        if len(steps):
+            forward = x.shape[2] - layer.reverse_size
+            out[0, n] = {
+                "last": steps[-1],
+                "first": steps[0],
+                "mean": steps.mean(0),
+                "max": steps.max(0),
+                "final": np.concatenate([steps[-1][:forward], steps[0][forward:]]),
+            }[layer.kind]
+    return out
+
+
+def convolve(layer, x):
+    taps = layer.weight.shape[1]
+    padded = np.concatenate([np.zeros(((taps - 1) * layer.dilation, *x.shape[1:])), x])
+    y = sum(
+        padded[k * layer.dilation : k * layer.dilation + len(x)] @ layer.weight[:, k].T.astype(float)
+        for k in range(taps)
+    )
+    return ACTIVATIONS[layer.activation.name](y + (0 if layer.bias is None else layer.bias), *layer.activation[1:])
+
+
+def layer_norm(layer, x):
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + layer.epsilon)
+    return y * (1 if layer.weight is None else layer.weight) + (0 if layer.bias is None else layer.bias)
+
+
+def softmax(layer, x):
+    x = x - x.max(-1, keepdims=True)
+    log = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return log if layer.log else np.exp(log)
+
+
+def merge(layer, x):
+    a, b = np.split(x, 2, axis=-1)
+    return {"sum": a + b, "mul": a * b, "ave": (a + b) / 2}[layer.mode]
+
+
+def reshape(layer, x):
+    by_row = np.moveaxis(x, 0, 1).reshape(x.shape[1], max(layer.steps, 1), layer.new_size)
+    return np.moveaxis(by_row, 0, 1)
+
+
+PLAIN = {
+    "Dense": lambda l, x: ACTIVATIONS[l.activation.name](
+        x @ l.weight.T.astype(float) + (0 if l.bias is None else l.bias), *l.activation[1:]
+    ),
+    "Conv": convolve,
+    "Elementwise": lambda l, x: ACTIVATIONS[l.activation.name](x, *l.activation[1:]),
+    "Softmax": softmax,
+    "LayerNorm": layer_norm,
+    "Affine": lambda l, x: x * l.scale + l.shift,
+    "Merge": merge,
+    "Slice": lambda l, x: x[..., l.start : l.stop],
+    "Split": lambda l, x: x,
+    "Squeeze": lambda l, x: x,
+}
+
+
+def fill_masked(spec, y, h0, live):
+    """Keras's y at steps that do not count: the output before it in the order of processing; before the first, 0 or the
+    initial h (`masked` says which)."""
+    y = y.copy()
+    for d in range(spec.num_directions):
+        part = y[..., d * spec.h_size : (d + 1) * spec.h_size]
+        backward = d == 1 or spec.reverse
+        previous = h0[d] if spec.masked == "repeat_initial" else np.zeros_like(part[0])
+        for t in range(len(y))[:: -1 if backward else 1]:
+            part[t] = previous = np.where(live[t][:, None], part[t], previous)
+    return y
+
+
+def recurrent(spec, x, state, live):
+    """One LayerSpec of a chain: y and its state, h or (h, c)."""
+    stack = spec.num_layers * spec.num_directions
+    h, c = (state if spec.has_c else (state, None)) if state is not None else (None, None)
+    y, new_h, new_c = forward(spec, x, h, c, live)
+    if spec.masked != "zero":
+        last = np.zeros((stack, x.shape[1], spec.h_size)) if h is None else np.array(h, float)
+        y = fill_masked(spec, y, last[-spec.num_directions :], live)
+    return y, (new_h, new_c) if spec.has_c else new_h
+
+
+def chain(layers, x, states=None, live=None):
+    """A whole chain, time-major: x [T,N,C] or ids [T,N] (a vector [N,C] as [1,N,C]) -> y likewise, states of its
+    recurrent layers in order. y of a sequence is 0 at steps that do not count."""
+    live = np.ones(x.shape[:2], bool) if live is None else live
+    states = list(states) if states is not None else [None] * len(layers)
+    results = []
+    for layer in layers:
+        kind = type(layer).__name__
+        if kind == "LayerSpec":
+            x, state = recurrent(layer, x, states[len(results)], live)
+            results.append(state)
+        elif kind == "Embedding":
+            live = live & (x != 0) if layer.mask_zero else live
+            x = layer.weight[x].astype(float)
+        elif kind == "Flip":
+            x, live = flipped(layer, x, live)
+        elif kind == "Masking":
+            x, live = masked_by(layer, x, live)
+        elif kind == "Pool":
+            x, live = pool(layer, x, live), np.ones((1, x.shape[1]), bool)
+        elif kind == "Repeat":
+            x, live = np.repeat(x, layer.steps, 0), np.ones((layer.steps, x.shape[1]), bool)
+        elif kind == "Reshape":
+            x = reshape(layer, x)
+            live = np.ones(x.shape[:2], bool)
+        elif kind == "Unmask":
+            live = np.ones_like(live)
+        else:
+            x = PLAIN[kind](layer, x)
+    return np.where(live[..., None], x, 0), results
