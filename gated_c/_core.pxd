@@ -9,6 +9,7 @@ cdef extern from "gated_c.h" nogil:
         GATED_NO_MEMORY
         GATED_BAD_SIZE
         GATED_BAD_LENGTH
+        GATED_BAD_INDEX
         GATED_NOT_STREAMABLE
         GATED_UNKNOWN_ISA
         GATED_UNUSABLE_ISA
@@ -72,7 +73,7 @@ cdef extern from "gated_c.h" nogil:
         const float *peephole
         const gated_options *options
 
-    ctypedef struct gated_layer:
+    ctypedef struct gated_recurrent:
         gated_cell cell
         int input_size
         int hidden_size
@@ -80,6 +81,51 @@ cdef extern from "gated_c.h" nogil:
         int num_directions
         gated_weights weights[2]
         int reverse
+
+    ctypedef enum gated_kind:
+        GATED_STACK
+        GATED_EMBEDDING
+        GATED_DENSE
+        GATED_CONV
+        GATED_ELEMENTWISE
+        GATED_SCALE
+        GATED_LAYER_NORM
+        GATED_SOFTMAX
+        GATED_LOG_SOFTMAX
+        GATED_MERGE_SUM
+        GATED_MERGE_MUL
+        GATED_MERGE_AVE
+        GATED_SLICE
+        GATED_MASKING
+        GATED_UNMASK
+        GATED_FLIP
+        GATED_FLIP_MASK
+        GATED_POOL_LAST
+        GATED_POOL_FIRST
+        GATED_POOL_MEAN
+        GATED_POOL_MAX
+        GATED_POOL_FINAL
+        GATED_REPEAT
+        GATED_RESHAPE
+
+    ctypedef enum gated_masked:
+        GATED_ZERO
+        GATED_REPEAT_OUTPUT
+        GATED_REPEAT_INITIAL
+
+    ctypedef struct gated_layer:
+        gated_kind kind
+        int input_size
+        int output_size
+        const gated_recurrent *stack
+        int count
+        gated_masked masked
+        const float *weight
+        const float *bias
+        gated_activation activation
+        float value
+        int dilation
+        int flag
 
     ctypedef struct gated_model:
         pass
@@ -95,7 +141,7 @@ cdef extern from "gated_c.h" nogil:
     ctypedef struct gated_sequence:
         int64_t seq_len
         int64_t batch
-        const float *x
+        const void *x
         ptrdiff_t x_time
         ptrdiff_t x_row
         float *y
@@ -109,13 +155,13 @@ cdef extern from "gated_c.h" nogil:
         const int64_t *batch_sizes
 
     gated_status gated_run(const gated_model *model, const gated_sequence *sequence)
-
     gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream)
     void gated_stream_free(gated_stream *stream)
     float *gated_stream_state(gated_stream *stream)
-    void gated_stream_step(gated_stream *stream, const float *x, float *y)
-    void gated_stream_run(gated_stream *stream, int64_t steps, const float *x, ptrdiff_t x_time, ptrdiff_t x_row,
-                          float *y, ptrdiff_t y_time, ptrdiff_t y_row)
+    void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
+    gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
+    gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
+                                  float *y, ptrdiff_t y_time, ptrdiff_t y_row)
 
     ctypedef struct gated_isa_info:
         const char *name

@@ -9,7 +9,7 @@ from os import environ
 
 import numpy
 
-from gated_c.arrays import checked_float32, checked_output
+from gated_c.arrays import checked_float32, checked_ids, checked_output
 
 np.import_array()
 
@@ -61,12 +61,43 @@ cdef dict FUNCTIONS = {
 }
 
 
+cdef dict KINDS = {
+    "embedding": GATED_EMBEDDING,
+    "dense": GATED_DENSE,
+    "conv": GATED_CONV,
+    "elementwise": GATED_ELEMENTWISE,
+    "scale": GATED_SCALE,
+    "layer_norm": GATED_LAYER_NORM,
+    "softmax": GATED_SOFTMAX,
+    "log_softmax": GATED_LOG_SOFTMAX,
+    "merge_sum": GATED_MERGE_SUM,
+    "merge_mul": GATED_MERGE_MUL,
+    "merge_ave": GATED_MERGE_AVE,
+    "slice": GATED_SLICE,
+    "masking": GATED_MASKING,
+    "unmask": GATED_UNMASK,
+    "flip": GATED_FLIP,
+    "flip_mask": GATED_FLIP_MASK,
+    "pool_last": GATED_POOL_LAST,
+    "pool_first": GATED_POOL_FIRST,
+    "pool_mean": GATED_POOL_MEAN,
+    "pool_max": GATED_POOL_MAX,
+    "pool_final": GATED_POOL_FINAL,
+    "repeat": GATED_REPEAT,
+    "reshape": GATED_RESHAPE,
+}
+
+cdef dict MASKED = {"zero": GATED_ZERO, "repeat": GATED_REPEAT_OUTPUT, "repeat_initial": GATED_REPEAT_INITIAL}
+
+
 cdef int check(gated_status status) except -1:
     if status == GATED_OK:
         return 0
     message = gated_status_string(status).decode()
     if status == GATED_NO_MEMORY:
         raise MemoryError(message)
+    if status == GATED_BAD_INDEX:
+        raise IndexError(message)
     if status in (GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA):
         usable = ", ".join(name for name, _, is_usable, _ in list_isas() if is_usable)
         raise RuntimeError(f"{message}: expected one of {usable}, got {environ['GATED_C_ISA']!r}")
@@ -117,56 +148,99 @@ cdef gated_options options_of(spec, activations):
     return options
 
 
+cdef class Memory:
+    """Zeroed C memory that lives as long as its owner."""
+
+    cdef void *at
+
+    def __cinit__(self, size_t count, size_t size):
+        self.at = PyMem_Calloc(count, size)
+        if self.at == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_Free(self.at)
+
+
+cdef gated_recurrent *stack_of(spec, list alive) except NULL:
+    """The recurrent layers of a LayerSpec. What they point to is appended to `alive`."""
+    memory = Memory(spec.num_layers, sizeof(gated_recurrent))
+    options_memory = Memory(2, sizeof(gated_options))
+    arrays = {name: numpy.ascontiguousarray(w, numpy.float32) for name, w in spec.weights.items()}
+    alive += [memory, options_memory, arrays]
+    cdef gated_recurrent *layers = <gated_recurrent *>memory.at
+    cdef gated_options *options = <gated_options *>options_memory.at
+    cdef gated_recurrent *layer
+    for direction in range(spec.num_directions):
+        if spec.is_general:
+            options[direction] = options_of(spec, spec.activations_of(direction))
+    for index in range(spec.num_layers):
+        layer = &layers[index]
+        layer.cell = CELLS[spec.cell]
+        layer.input_size = spec.input_size if index == 0 else spec.output_size
+        layer.hidden_size = spec.hidden_size
+        layer.proj_size = spec.proj_size
+        layer.num_directions = spec.num_directions
+        layer.reverse = spec.reverse
+        layer.weights[0] = weights_of(arrays, f"_l{index}", options if spec.is_general else NULL)
+        if spec.bidirectional:
+            layer.weights[1] = weights_of(arrays, f"_l{index}_reverse", options + 1 if spec.is_general else NULL)
+    return layers
+
+
+cdef int describe_stack(spec, gated_layer *layer, list alive) except -1:
+    layer.kind = GATED_STACK
+    layer.stack = stack_of(spec, alive)
+    layer.count = spec.num_layers
+    layer.masked = MASKED[spec.masked]
+    return 0
+
+
+cdef int describe_plain(core, gated_layer *layer, list alive) except -1:
+    """From a layers.Core."""
+    arrays = {name: numpy.ascontiguousarray(getattr(core, name), numpy.float32)
+              for name in ("weight", "bias") if getattr(core, name) is not None}
+    alive.append(arrays)
+    layer.kind = KINDS[core.kind]
+    layer.count = core.number
+    layer.weight = weight(arrays, "weight")
+    layer.bias = weight(arrays, "bias")
+    layer.activation = activation_of(core.activation)
+    layer.value = core.value
+    layer.dilation = core.dilation
+    layer.flag = core.flag
+    return 0
+
+
 cdef class Engine:
-    """Packed weights of a stack of layers."""
+    """Packed weights of a chain of layers."""
 
     cdef gated_model *model
     cdef readonly int input_size
     cdef readonly int output_size
+    cdef readonly bint takes_ids
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
-    def __cinit__(self, specs):
-        """From validated LayerSpecs."""
-        cdef int count = sum(spec.num_layers for spec in specs)
-        cdef gated_layer *layers = <gated_layer *>PyMem_Calloc(count, sizeof(gated_layer))
-        cdef gated_options *options = <gated_options *>PyMem_Calloc(2 * len(specs), sizeof(gated_options))
+    def __cinit__(self, layers):
+        """From a validated chain."""
+        layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
+        memory = Memory(len(layers), sizeof(gated_layer))
+        cdef gated_layer *described = <gated_layer *>memory.at
         alive = []  # converted arrays must outlive the call below
-        try:
-            if layers == NULL or options == NULL:
-                raise MemoryError()
-            self._describe(specs, layers, options, alive)
-            check(gated_model_create(layers, count, &self.model))
-        finally:
-            PyMem_Free(layers)
-            PyMem_Free(options)
+        for index, layer in enumerate(layers):
+            described[index].input_size = layer.input_size
+            described[index].output_size = layer.output_size
+            if hasattr(layer, "core"):
+                describe_plain(layer.core, &described[index], alive)
+            else:
+                describe_stack(layer, &described[index], alive)
+            self.step_work += layer.num_parameters
+        check(gated_model_create(described, len(layers), &self.model))
+        self.input_size = layers[0].input_size
+        self.output_size = layers[-1].output_size
+        self.takes_ids = described[0].kind == GATED_EMBEDDING
         self.isa = chosen_isa()
-
-    cdef int _describe(self, specs, gated_layer *layer, gated_options *options, list alive) except -1:
-        self.input_size = specs[0].input_size
-        for spec in specs:
-            arrays = {name: numpy.ascontiguousarray(w, numpy.float32) for name, w in spec.weights.items()}
-            alive.append(arrays)
-            if spec.is_general:
-                for direction in range(spec.num_directions):
-                    options[direction] = options_of(spec, spec.activations_of(direction))
-            for index in range(spec.num_layers):
-                layer.cell = CELLS[spec.cell]
-                layer.input_size = spec.input_size if index == 0 else spec.output_size
-                layer.hidden_size = spec.hidden_size
-                layer.proj_size = spec.proj_size
-                layer.num_directions = spec.num_directions
-                layer.reverse = spec.reverse
-                layer.weights[0] = weights_of(arrays, f"_l{index}", options if spec.is_general else NULL)
-                if spec.bidirectional:
-                    layer.weights[1] = weights_of(
-                        arrays, f"_l{index}_reverse", options + 1 if spec.is_general else NULL
-                    )
-                self.output_size = spec.output_size
-                layer += 1
-            options += 2
-            self.step_work += spec.num_parameters
-        return 0
 
     def __dealloc__(self):
         gated_model_free(self.model)
@@ -181,8 +255,8 @@ cdef class Engine:
         return gated_state_size(self.model, batch)
 
     def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
-        """x [T,N,C], y [T,N,D*H]: float32, last axis contiguous; state flat, updated in place; lengths int64 [N],
-        mask bool [T,N] or None."""
+        """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
+        lengths int64 [N], mask bool [T,N] or None."""
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
@@ -224,7 +298,7 @@ cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
     cdef gated_sequence s
     s.seq_len = np.PyArray_DIM(x, 0)
     s.batch = np.PyArray_DIM(x, 1)
-    s.x, s.x_time, s.x_row = floats(x), stride(x, 0), stride(x, 1)
+    s.x, s.x_time, s.x_row = np.PyArray_DATA(x), stride(x, 0), stride(x, 1)
     s.y, s.y_time, s.y_row = floats(y), stride(y, 0), stride(y, 1)
     s.state = floats(state)
     s.lengths = NULL
@@ -244,55 +318,76 @@ cdef class StreamEngine:
     cdef readonly int batch
     cdef int input_size
     cdef int output_size
-    cdef np.ndarray output  # [N, D*H], what step returns when the caller brings no buffer
+    cdef bint takes_ids
+    cdef bint squeezed  # results have no axis of features
+    cdef np.ndarray output  # [N, F], what step returns when the caller brings no buffer
 
-    def __cinit__(self, Engine engine not None, int batch, *args):
+    def __cinit__(self, Engine engine not None, int batch, bint squeezed, *args):
         check(gated_stream_create(engine.model, batch, &self.stream))
         self.engine = engine
         self.batch = batch
         self.input_size = engine.input_size
         self.output_size = engine.output_size
         self.long_step = engine.step_work * batch > LONG_STEP
-        self.output = numpy.zeros((batch, engine.output_size), numpy.float32)
+        self.takes_ids = engine.takes_ids
+        self.squeezed = squeezed
+        shape = [batch] if squeezed else [batch, engine.output_size]
+        self.output = numpy.zeros(shape, numpy.float32)
 
     def __dealloc__(self):
         gated_stream_free(self.stream)
 
     def step(self, x, out=None):
-        """One tick of every row: x [N, C] to y [N, H or P].
+        """One tick of every row: x [N, C], or ids [N], to y [N, F] ([N] if the model squeezes its only feature).
 
         Without ``out`` the result is the stream's own buffer, overwritten by the next call. float32 C-contiguous arrays
         are used as they are; another dtype or layout of ``x`` is copied. ``x`` may be that buffer, or ``out``. Raises
-        ``ValueError`` or ``TypeError`` with what was expected and what was got, and then changes nothing.
+        ``ValueError`` or ``TypeError`` with what was expected and what was got, ``IndexError`` for an id beyond the
+        embedding, and then changes nothing.
         """
-        if not is_ready(x, self.batch, self.input_size, False):
+        if self.takes_ids:
+            x = checked_ids("x", x, (self.batch,))
+        elif not is_ready(x, 2, self.batch, self.input_size, False):
             x = checked_float32("x", x, (self.batch, self.input_size))
         if out is None:
             out = self.output
-        elif not is_ready(out, self.batch, self.output_size, True):
-            out = checked_output("out", out, (self.batch, self.output_size))
-        cdef const float *source = floats(<np.ndarray>x)
+        elif not is_ready(out, 2 - self.squeezed, self.batch, self.output_size, True):
+            out = checked_output("out", out, (<object>self.output).shape)
+        cdef const void *source = np.PyArray_DATA(<np.ndarray>x)
         cdef float *target = floats(<np.ndarray>out)
+        cdef gated_status status
         if self.busy:
             in_use()
         if self.long_step:
             self.busy = True
             with nogil:
-                gated_stream_step(self.stream, source, target)
+                status = gated_stream_step(self.stream, source, target)
             self.busy = False
         else:
-            gated_stream_step(self.stream, source, target)
+            status = gated_stream_step(self.stream, source, target)
+        if status != GATED_OK:
+            check(status)
         return out
 
     def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
-        """x [T,N,C] to y [T,N,H or P]: float32, last axis contiguous, not overlapping."""
+        """x [T,N,C] float32, or ids [T,N] int32, to y [T,N,F]: last axis contiguous, not overlapping."""
         cdef gated_sequence s = sequence_of(x, y, x)
+        cdef gated_status status
         if self.busy:
             in_use()
         self.busy = True
         with nogil:
-            gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
+            status = gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
         self.busy = False
+        check(status)
+
+    def _reset(self, np.ndarray rows not None):
+        """Of rows [N] uint8 those that are not 0."""
+        if self.busy:
+            in_use()
+        if not PyArray_ISCARRAY_RO(rows) or np.PyArray_TYPE(rows) != np.NPY_UINT8 or np.PyArray_SIZE(rows) != self.batch:
+            raise ValueError(f"rows: expected {self.batch} contiguous uint8 values")
+        gated_stream_reset(self.stream, <const unsigned char *>np.PyArray_DATA(rows))
 
     def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
@@ -318,14 +413,14 @@ cdef int in_use() except -1:
     raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
 
 
-cdef inline bint is_ready(array, int rows, int width, bint writeable) noexcept:
-    """Whether the kernels can use an array [rows, width] as it is."""
+cdef inline bint is_ready(array, int ndim, int rows, int width, bint writeable) noexcept:
+    """Whether the kernels can use an array [rows, width], or [rows], as it is."""
     return (
         np.PyArray_CheckExact(array)
         and np.PyArray_TYPE(<np.ndarray>array) == np.NPY_FLOAT32
-        and np.PyArray_NDIM(<np.ndarray>array) == 2
+        and np.PyArray_NDIM(<np.ndarray>array) == ndim
         and np.PyArray_DIM(<np.ndarray>array, 0) == rows
-        and np.PyArray_DIM(<np.ndarray>array, 1) == width
+        and (ndim == 1 or np.PyArray_DIM(<np.ndarray>array, 1) == width)
         and (PyArray_ISCARRAY(<np.ndarray>array) if writeable else PyArray_ISCARRAY_RO(<np.ndarray>array))
     )
 

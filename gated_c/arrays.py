@@ -25,6 +25,27 @@ def as_float32(name: str, value: Any) -> Array:
     return array.astype(np.float32)
 
 
+def as_ids(name: str, value: Any) -> npt.NDArray[np.int32]:
+    """``value`` as int32 indices: itself if it is such an array, else a copy. Other than integers are refused.
+
+    Those beyond int32 become -1, which no embedding has.
+    """
+    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    if array.dtype == np.int32:
+        return array
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer ids, got {array.dtype}")
+    return np.where((array < 0) | (array > np.iinfo(np.int32).max), -1, array).astype(np.int32)
+
+
+def checked_ids(name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """``value`` as a C-contiguous int32 array of exactly ``shape``; ``ValueError`` or ``TypeError`` otherwise."""
+    array = as_ids(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {shape}, got {array.shape}")
+    return np.require(array, np.int32, ["C", "A"])
+
+
 def with_contiguous_rows(array: Array) -> Array:
     """``array``, copied unless its last axis is contiguous and every stride is a whole number of floats."""
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)

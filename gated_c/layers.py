@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,19 @@ POOLS = ("last", "first", "mean", "max", "final")
 
 #: How a Merge joins the two directions.
 MERGES = ("sum", "mul", "ave")
+
+
+class Core(NamedTuple):
+    """A plain layer in the words of ``gated_layer`` in gated_c.h."""
+
+    kind: str
+    number: int = 0
+    weight: Array | None = None
+    bias: Array | None = None
+    activation: Activation = LINEAR
+    value: float = 0.0
+    dilation: int = 1
+    flag: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +55,11 @@ class PlainLayer:
     @property
     def output_size(self) -> int:
         return self.input_size
+
+    @property
+    def core(self) -> Core | None:
+        """What the core is told; ``None`` if the layer is only about the form of the result."""
+        raise NotImplementedError
 
     @property
     def weights(self) -> dict[str, Array]:
@@ -98,6 +116,10 @@ class Embedding(PlainLayer):
     def output_size(self) -> int:
         return int(self.weight.shape[-1])
 
+    @property
+    def core(self) -> Core:
+        return Core("embedding", number=len(self.weight), weight=self.weight, flag=self.mask_zero)
+
     def _problems(self) -> Iterator[str]:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
             yield f"weight: expected two dimensions of at least 1, got {self.weight.shape}"
@@ -112,6 +134,10 @@ class Masking(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
 
+    @property
+    def core(self) -> Core:
+        return Core("masking", value=self.value)
+
 
 @dataclass(frozen=True, eq=False)
 class Unmask(PlainLayer):
@@ -120,6 +146,10 @@ class Unmask(PlainLayer):
     size: int
 
     takes: ClassVar[str] = "sequence"
+
+    @property
+    def core(self) -> Core:
+        return Core("unmask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +164,10 @@ class Flip(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+
+    @property
+    def core(self) -> Core:
+        return Core("flip" if self.steps else "flip_mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +185,10 @@ class Dense(PlainLayer):
     @property
     def output_size(self) -> int:
         return int(self.weight.shape[0])
+
+    @property
+    def core(self) -> Core:
+        return Core("dense", weight=self.weight, bias=self.bias, activation=self.activation)
 
     def _problems(self) -> Iterator[str]:
         if self.weight.ndim != 2 or 0 in self.weight.shape:
@@ -180,6 +218,17 @@ class Conv(PlainLayer):
     def output_size(self) -> int:
         return int(self.weight.shape[0])
 
+    @property
+    def core(self) -> Core:
+        return Core(
+            "conv",
+            number=self.weight.shape[1],
+            weight=self.weight,
+            bias=self.bias,
+            activation=self.activation,
+            dilation=self.dilation,
+        )
+
     def _problems(self) -> Iterator[str]:
         if self.weight.ndim != 3 or 0 in self.weight.shape:
             yield f"weight: expected three dimensions of at least 1, got {self.weight.shape}"
@@ -197,6 +246,10 @@ class Elementwise(PlainLayer):
     size: int
     activation: Activation
 
+    @property
+    def core(self) -> Core:
+        return Core("elementwise", activation=self.activation)
+
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         yield from _choice_problem("activation", self.activation.name, tuple(FUNCTIONS))
@@ -209,6 +262,10 @@ class Softmax(PlainLayer):
     size: int
     log: bool = False
 
+    @property
+    def core(self) -> Core:
+        return Core("log_softmax" if self.log else "softmax")
+
 
 @dataclass(frozen=True, eq=False)
 class LayerNorm(PlainLayer):
@@ -218,6 +275,14 @@ class LayerNorm(PlainLayer):
     weight: Array | None = field(default=None, repr=False)
     bias: Array | None = field(default=None, repr=False)
     epsilon: float = 1e-5
+
+    @property
+    def core(self) -> Core:
+        if self.weight is None and self.bias is None:
+            return Core("layer_norm", value=self.epsilon)
+        weight = np.ones(self.size, np.float32) if self.weight is None else self.weight
+        bias = np.zeros(self.size, np.float32) if self.bias is None else self.bias
+        return Core("layer_norm", weight=weight, bias=bias, value=self.epsilon)
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
@@ -237,6 +302,10 @@ class Affine(PlainLayer):
     @property
     def input_size(self) -> int:
         return int(self.scale.shape[0])
+
+    @property
+    def core(self) -> Core:
+        return Core("scale", weight=self.scale, bias=self.shift)
 
     def _problems(self) -> Iterator[str]:
         if self.scale.ndim != 1 or not self.scale.size:
@@ -261,6 +330,10 @@ class Merge(PlainLayer):
     def output_size(self) -> int:
         return self.size
 
+    @property
+    def core(self) -> Core:
+        return Core(f"merge_{self.mode}")
+
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         yield from _choice_problem("mode", self.mode, MERGES)
@@ -273,6 +346,10 @@ class Split(PlainLayer):
     size: int
 
     gives: ClassVar[str] = "result"
+
+    @property
+    def core(self) -> Core | None:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,6 +367,10 @@ class Slice(PlainLayer):
     @property
     def output_size(self) -> int:
         return self.stop - self.start
+
+    @property
+    def core(self) -> Core:
+        return Core("slice", number=self.start)
 
     def _problems(self) -> Iterator[str]:
         if not 0 <= self.start < self.stop <= self.size:
@@ -312,6 +393,10 @@ class Pool(PlainLayer):
     takes: ClassVar[str] = "sequence"
     gives: ClassVar[str] = "vector"
 
+    @property
+    def core(self) -> Core:
+        return Core(f"pool_{self.kind}", number=self.reverse_size)
+
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         yield from _choice_problem("kind", self.kind, POOLS)
@@ -329,6 +414,10 @@ class Repeat(PlainLayer):
     takes: ClassVar[str] = "vector"
     gives: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+
+    @property
+    def core(self) -> Core:
+        return Core("repeat", number=self.steps)
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
@@ -356,12 +445,17 @@ class Reshape(PlainLayer):
     def output_size(self) -> int:
         return self.new_size
 
+    @property
+    def core(self) -> Core:
+        return Core("reshape", number=max(self.steps, 1))
+
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if min(self.input_steps, self.steps) < 0:
             yield f"steps: expected at least 0, got {self.input_steps} to {self.steps}"
         elif max(self.input_steps, 1) * self.size != max(self.steps, 1) * self.new_size:
-            yield f"sizes: expected equal products, got {self.input_steps} x {self.size}, {self.steps} x {self.new_size}"
+            sizes = f"{self.input_steps} x {self.size}, {self.steps} x {self.new_size}"
+            yield f"sizes: expected equal products, got {sizes}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,6 +465,10 @@ class Squeeze(PlainLayer):
     size: int = 1
 
     gives: ClassVar[str] = "result"
+
+    @property
+    def core(self) -> Core | None:
+        return None
 
     def _problems(self) -> Iterator[str]:
         if self.size != 1:
@@ -396,6 +494,9 @@ def validate_chain(layers: Sequence[Any]) -> None:
     for before, layer in zip([None, *layers], layers, strict=False):
         _check_link(before, layer, given)
         given = gives(layer, given)
+    ends = [layer for layer in layers if not isinstance(layer, Unmask) and getattr(layer, "steps", True)]
+    if isinstance(ends[-1], Flip):
+        raise ValueError(f"{ends[-1].name or 'Flip'}: expected a layer behind it that reads the steps")
 
 
 def first_takes(layers: Sequence[Layer]) -> str:
@@ -423,6 +524,19 @@ def gives(layer: Layer, given: str) -> str:
     if isinstance(layer, Reshape):
         return "sequence" if layer.steps else "vector"
     return given if layer.gives == "same" else layer.gives
+
+
+def steps_after(layers: Sequence[Layer], steps: int) -> int:
+    """How many steps come out of a chain into which ``steps`` go; a vector counts as one."""
+    for layer in layers:
+        if isinstance(layer, Reshape) and steps != max(layer.input_steps, 1):
+            where = layer.name or "Reshape"
+            raise ValueError(f"{where}: expected sequences of {layer.input_steps} steps, got {steps}")
+        if isinstance(layer, Reshape | Repeat):
+            steps = max(layer.steps, 1)
+        elif isinstance(layer, Pool):
+            steps = 1
+    return steps
 
 
 def _check_link(before: Layer | None, layer: Layer, given: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from operator import index
 from typing import Any, TypeAlias
 
@@ -12,7 +13,18 @@ import numpy.typing as npt
 
 from gated_c import packed
 from gated_c._core import Engine
-from gated_c.arrays import Array, as_float32, checked_output, with_contiguous_rows
+from gated_c.arrays import Array, as_float32, as_ids, checked_output, with_contiguous_rows
+from gated_c.layers import (
+    Embedding,
+    Layer,
+    PlainLayer,
+    Split,
+    Squeeze,
+    first_takes,
+    gives,
+    steps_after,
+    validate_chain,
+)
 from gated_c.spec import LayerSpec
 from gated_c.state import flatten_state, unflatten_state, zero_state
 from gated_c.stream import Stream
@@ -21,41 +33,60 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Model:
-    """A stack of recurrent layers, packed for this CPU. Immutable: any number of threads may call one at once.
+    """A chain of layers, packed for this CPU. Immutable: any number of threads may call one at once.
 
-    Made by :func:`gated_c.load` and :func:`gated_c.from_torch`, or from a ``LayerSpec``.
+    Made by :func:`gated_c.load`, :func:`gated_c.from_torch` and :func:`gated_c.from_keras`, or from layers:
+    ``LayerSpec`` and those of ``gated_c.layers``. Raises ``ValueError`` or ``TypeError`` for layers that do not fit.
     """
 
-    def __init__(self, layers: Sequence[LayerSpec]) -> None:
-        if len(layers) != 1:
-            raise ValueError(f"layers: expected one recurrent module, got {len(layers)}")
-        for layer in layers:
-            layer.validate()
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        if isinstance(layers, LayerSpec | PlainLayer):
+            raise TypeError(f"layers: expected a list of layers, got one {type(layers).__name__}")
+        validate_chain(layers)
         self.layers = tuple(layers)
+        self.recurrent = tuple(layer for layer in layers if isinstance(layer, LayerSpec))
         self._engine = Engine(self.layers)
 
-    @property
+    @cached_property
+    def takes(self) -> str:
+        """What x is: a ``sequence`` of features, ``ids`` or a ``vector``."""
+        return first_takes(self.layers)
+
+    @cached_property
+    def gives(self) -> str:
+        """What y is: a ``sequence`` or a ``vector``."""
+        given = "vector" if self.takes == "vector" else "sequence"
+        for layer in self.layers:
+            given = given if isinstance(layer, Split | Squeeze) else gives(layer, given)
+        return given
+
+    @cached_property
+    def squeezed(self) -> bool:
+        """Whether y lacks the axis of features, of which there is one."""
+        return isinstance(self.layers[-1], Squeeze)
+
+    @cached_property
     def input_size(self) -> int:
-        """C, features of x."""
+        """C, features of x; 1 for ids."""
         return self.layers[0].input_size
 
-    @property
+    @cached_property
     def output_size(self) -> int:
-        """Features of y: D * H, or D * P with a projection."""
+        """F, features of y."""
         return self.layers[-1].output_size
 
-    @property
+    @cached_property
     def batch_first(self) -> bool:
-        """Whether x and y are [N, T, C] rather than [T, N, C]. The state is the same either way."""
-        return self.layers[0].batch_first
+        """Whether sequences are [N, T, C] rather than [T, N, C]. The state is the same either way."""
+        return self.recurrent[0].batch_first
 
     @property
     def bidirectional(self) -> bool:
-        return any(layer.bidirectional for layer in self.layers)
+        return any(layer.bidirectional for layer in self.recurrent)
 
     @property
     def streamable(self) -> bool:
-        """Whether :meth:`stream` works: no direction starts at the end of the sequence."""
+        """Whether :meth:`stream` works: no layer needs the end of the sequence first."""
         return all(layer.streamable for layer in self.layers)
 
     @property
@@ -72,7 +103,7 @@ class Model:
         """The instruction set this model was packed for."""
         return str(self._engine.isa)
 
-    def __reduce__(self) -> tuple[type[Model], tuple[tuple[LayerSpec, ...]]]:
+    def __reduce__(self) -> tuple[type[Model], tuple[tuple[Layer, ...]]]:
         return Model, (self.layers,)
 
     def __repr__(self) -> str:
@@ -91,79 +122,129 @@ class Model:
         """Run whole sequences: ``(y, state)``.
 
         ``x`` float32 [T,N,C], [N,T,C] if ``batch_first``, [T,C] for one sequence without a batch axis. Another dtype is
-        converted to float32 by one copy, as is an array whose last axis is not contiguous.
+        converted to float32 by one copy, as is an array whose last axis is not contiguous. A model that begins with an
+        embedding takes integer ids [T,N], [N,T] or [T]; one that takes vectors [N,C] or [C].
 
-        ``state`` is h [L*D,N,H or P], or ``(h, c)`` with c [L*D,N,H] for LSTM, without N if ``x`` has none; ``None`` is
-        zeros. The returned state has the same form, in new arrays.
+        ``y`` has the form of a sequence x, or is [N,F] or [F] if the model ends with a vector; no F where a ``Squeeze``
+        ends it; two such arrays where a ``Split`` does.
+
+        ``state`` is, for a model of one recurrent layer, h [L*D,N,H or P], or ``(h, c)`` with c [L*D,N,H] for LSTM,
+        without N if ``x`` has none; a tuple of these for several; ``None`` is zeros. The returned state has the same
+        form, in new arrays.
 
         ``lengths`` [N] ints, 0..T in any order, or ``mask`` [T,N] ([N,T] if ``batch_first``) bool, True where a step
-        counts: the other steps are not computed, leave the row's state alone and are 0 in ``y``. The reverse direction
-        of a row starts at its own last step.
+        counts: the other steps leave the row's state alone, are not pooled, and are 0 in ``y`` (in models from Keras
+        they are what Keras makes of them). The reverse direction of a row starts at its own last step.
 
         ``out`` takes ``y``: float32, C-contiguous, of y's shape, apart from ``x``.
 
         A ``torch.nn.utils.rnn.PackedSequence`` comes back as one, with its state as tensors.
 
-        Raises ``ValueError`` or ``TypeError`` with what was expected and what was got.
+        Raises ``ValueError``, ``TypeError`` or, for ids, ``IndexError`` with what was expected and what was got.
         """
         if packed.is_packed(x):
-            if lengths is not None or mask is not None or out is not None:
-                raise ValueError("lengths, mask, out: expected None with a PackedSequence")
-            return packed.run(self._engine, self.layers[0], x, state)
+            return self._run_packed(x, state, lengths, mask, out)
         x, unbatched = self._time_major(x)
         seq_len, batch = x.shape[:2]
         if lengths is not None and mask is not None:
             raise ValueError("lengths, mask: expected at most one of them")
+        if self.takes == "vector" and not (lengths is None and mask is None):
+            raise ValueError("lengths, mask: expected None for a model that takes vectors")
         if lengths is not None:
             lengths = self._checked_lengths(lengths, seq_len, batch)
         if mask is not None:
             mask = self._checked_mask(mask, seq_len, batch, unbatched)
         y, y_time_major = self._output(out, x, unbatched)
-        layer = self.layers[0]
-        flat = zero_state(self._engine, batch) if state is None else flatten_state(layer, state, batch, unbatched)
+        flat = self._flat_state(state, batch, unbatched)
         self._engine.run(x, y_time_major, flat, lengths, mask)
-        return y, unflatten_state(layer, flat, batch, unbatched)
+        final = unflatten_state(self.recurrent, flat, batch, unbatched)
+        if isinstance(self.layers[-1], Split):
+            half = self.output_size // 2
+            return (y[..., :half], y[..., half:]), final
+        return y, final
 
     def stream(self, batch: int = 1) -> Stream:
-        """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` for a bidirectional
-        model: its reverse direction starts at the end of the sequence, which a stream has not seen."""
+        """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the end
+        of the sequence first, as a reverse direction does."""
         batch = index(batch)
         if not 1 <= batch < 2**31:
             raise ValueError(f"batch: expected 1 to {2**31 - 1}, got {batch}")
-        return Stream(self._engine, batch, self.layers[0])
+        return Stream(self._engine, batch, self.squeezed, self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping."""
+    def save(self, path: str | os.PathLike[str], *, golden: Any = None) -> None:
+        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping.
+
+        With ``golden``, an input like x, it also keeps that and what the model makes of it, for ``load(check=True)``.
+        """
+        from gated_c.golden import record
         from gated_c.loaders import native
 
-        native.save(self.layers, path)
+        native.save(self.layers, path, None if golden is None else record(self, golden))
 
-    def _time_major(self, x: Any) -> tuple[Array, bool]:
-        """x as a [T,N,C] view, and whether it came without a batch axis."""
-        x = as_float32("x", x)
-        shape = ("N", "T") if self.batch_first else ("T", "N")
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            expected = f"({', '.join(shape)}, {self.input_size}) or (T, {self.input_size})"
-            raise ValueError(f"x: expected {expected}, got {x.shape}")
+    def _run_packed(self, x: Any, state: Any, lengths: Any, mask: Any, out: Any) -> tuple[Any, Any]:
+        if lengths is not None or mask is not None or out is not None:
+            raise ValueError("lengths, mask, out: expected None with a PackedSequence")
+        if len(self.layers) > 1:
+            raise TypeError(
+                "x: expected an array and lengths: only a model of one recurrent layer takes PackedSequence"
+            )
+        return packed.run(self._engine, self.recurrent[0], x, state)
+
+    def _flat_state(self, state: Any, batch: int, unbatched: bool) -> Array:
+        if state is None:
+            return zero_state(self._engine, batch)
+        return flatten_state(self.recurrent, state, batch, unbatched)
+
+    def _time_major(self, x: Any) -> tuple[npt.NDArray[Any], bool]:
+        """x as a [T,N,C] view, ids as [T,N,1], a vector as [1,N,C]; and whether it came without a batch axis."""
+        x = self._checked_ids(x)[..., None] if self.takes == "ids" else as_float32("x", x)
+        vector = self.takes == "vector"
+        steps = () if vector else ("T",)
+        if x.ndim not in (1 + len(steps), 2 + len(steps)) or x.shape[-1] != self.input_size:
+            raise ValueError(f"x: expected {self._forms()}, got {x.shape[:-1] if self.takes == 'ids' else x.shape}")
+        unbatched = x.ndim == 1 + len(steps)
         x = with_contiguous_rows(x)
-        if x.ndim == 2:
-            return x[:, None], True
+        if unbatched:
+            return x[None, None] if vector else x[:, None], True
+        if vector:
+            return x[None], False
         return (x.swapaxes(0, 1) if self.batch_first else x), False
 
-    def _output(self, out: Array | None, x: Array, unbatched: bool) -> tuple[Array, Array]:
-        """y in the caller's shape and as a [T,N,D*H] view."""
+    def _forms(self) -> str:
+        """The shapes that x may have, for a message."""
+        if self.takes == "vector":
+            return f"(N, {self.input_size}) or ({self.input_size},)"
+        lead = "N, T" if self.batch_first else "T, N"
+        return f"({lead}) or (T,)" if self.takes == "ids" else f"({lead}, {self.input_size}) or (T, {self.input_size})"
+
+    def _checked_ids(self, x: Any) -> npt.NDArray[np.int32]:
+        ids = np.require(as_ids("x", x), np.int32, "A")
+        first = self.layers[0]
+        count = len(first.weight) if isinstance(first, Embedding) else 0
+        if ids.size and not (ids.min() >= 0 and ids.max() < count):
+            place = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= count))[0])
+            raise IndexError(f"x: expected ids of 0 to {count - 1}, got {np.asarray(x)[place]} at {place}")
+        return ids
+
+    def _output(self, out: Array | None, x: npt.NDArray[Any], unbatched: bool) -> tuple[Array, Array]:
+        """y in the caller's shape and as a [T,N,F] view."""
         seq_len, batch = x.shape[:2]
+        if len(self.layers) > 1:
+            seq_len = steps_after(self.layers, seq_len)
         swap = self.batch_first and not unbatched
+        steps = () if self.gives == "vector" else (seq_len,)
         rows = () if unbatched else (batch,)
-        shape = (*rows, seq_len, self.output_size) if swap else (seq_len, *rows, self.output_size)
+        features = () if self.squeezed else (self.output_size,)
+        shape = (*rows, *steps, *features) if swap else (*steps, *rows, *features)
         if out is None:
             y = np.empty(shape, np.float32)
         else:
             y = checked_output("out", out, shape)
             if np.may_share_memory(y, x):
                 raise ValueError("out: expected memory apart from x")
-        if unbatched:
-            return y, y[:, None]
+        if unbatched or self.squeezed or self.gives == "vector":
+            full = (batch, seq_len, self.output_size) if swap else (seq_len, batch, self.output_size)
+            return y, y.reshape(full).swapaxes(0, 1) if swap else y.reshape(full)
         return y, y.swapaxes(0, 1) if swap else y
 
     @staticmethod

@@ -37,11 +37,11 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
             raise ValueError(f"x.{name}: expected each of the {batch} rows once, got {np.asarray(indices)}")
     flat = zero_state(engine, batch)
     if state is not None:
-        given = unflatten_state(layer, flatten_state(layer, state, batch, unbatched=False), batch, False)
+        given = unflatten_state([layer], flatten_state([layer], state, batch, unbatched=False), batch, False)
         flat = np.concatenate([part.ravel() for part in _reorder(given, x.sorted_indices)])
     y = np.empty((len(data), layer.output_size), np.float32)
     engine.run_packed(data, y, flat, batch_sizes)
-    final = _reorder(unflatten_state(layer, flat, batch, unbatched=False), x.unsorted_indices)
+    final = _reorder(unflatten_state([layer], flat, batch, unbatched=False), x.unsorted_indices)
     tensors = tuple(torch.from_numpy(part) for part in final)
     result = torch.nn.utils.rnn.PackedSequence(torch.from_numpy(y), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
     return result, tensors if layer.has_c else tensors[0]

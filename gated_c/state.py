@@ -1,7 +1,13 @@
-"""PyTorch's form of a state, and the core's: all h [L*D,N,H or P], then all c [L*D,N,H], in one flat array."""
+"""States as callers see them and as the core does.
+
+A recurrent layer's state has PyTorch's form, ``h`` [L*D,N,H or P] or ``(h, c)`` with c [L*D,N,H]. The state of a model
+is that of its only recurrent layer, or a tuple of theirs. The core has all of it in one flat array: layer after layer, h
+then c.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,7 +16,8 @@ from gated_c._core import Engine
 from gated_c.arrays import Array, as_float32
 from gated_c.spec import LayerSpec
 
-State: TypeAlias = Array | tuple[Array, Array]
+LayerState: TypeAlias = Array | tuple[Array, Array]
+State: TypeAlias = LayerState | tuple[LayerState, ...]
 
 
 def zero_state(engine: Engine, batch: int) -> Array:
@@ -18,33 +25,52 @@ def zero_state(engine: Engine, batch: int) -> Array:
     return np.zeros(engine.state_size(batch), np.float32)
 
 
-def _shapes(layer: LayerSpec, batch: int, unbatched: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of h and c."""
+def flatten_state(layers: Sequence[LayerSpec], state: Any, batch: int, unbatched: bool) -> Array:
+    """A new flat state of these recurrent layers; ``ValueError`` or ``TypeError`` names the part that does not fit."""
+    if len(layers) == 1:
+        return np.concatenate(_parts(layers[0], state, batch, unbatched))
+    if not isinstance(state, tuple | list) or len(state) != len(layers):
+        got = f"{len(state)}" if isinstance(state, tuple | list) else type(state).__name__
+        raise TypeError(f"state: expected a tuple of {len(layers)}, one for each recurrent layer, got {got}")
+    parts = []
+    for index, (layer, own) in enumerate(zip(layers, state, strict=True)):
+        try:
+            parts += _parts(layer, own, batch, unbatched)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"state[{index}]: {error}") from None
+    return np.concatenate(parts)
+
+
+def unflatten_state(layers: Sequence[LayerSpec], flat: Array, batch: int, unbatched: bool) -> State:
+    """Views of a flat state in the form of a model's."""
+    states: list[LayerState] = []
+    at = 0
+    for layer in layers:
+        stack = layer.num_layers * layer.num_directions
+        lead = (stack,) if unbatched else (stack, batch)
+        h_end = at + stack * batch * layer.h_size
+        end = h_end + stack * batch * layer.hidden_size if layer.has_c else h_end
+        h = flat[at:h_end].reshape(*lead, layer.h_size)
+        states.append((h, flat[h_end:end].reshape(*lead, layer.hidden_size)) if layer.has_c else h)
+        at = end
+    return states[0] if len(states) == 1 else tuple(states)
+
+
+def _shapes(layer: LayerSpec, batch: int, unbatched: bool) -> list[tuple[int, ...]]:
+    """Of h and, if there is one, c."""
     stack = layer.num_layers * layer.num_directions
-    if unbatched:
-        return (stack, layer.h_size), (stack, layer.hidden_size)
-    return (stack, batch, layer.h_size), (stack, batch, layer.hidden_size)
+    sizes = [layer.h_size, layer.hidden_size] if layer.has_c else [layer.h_size]
+    return [(stack, size) if unbatched else (stack, batch, size) for size in sizes]
 
 
-def flatten_state(layer: LayerSpec, state: Any, batch: int, unbatched: bool) -> Array:
-    """A new flat state from ``h`` or ``(h, c)``; ``ValueError`` or ``TypeError`` names the part that does not fit."""
+def _parts(layer: LayerSpec, state: Any, batch: int, unbatched: bool) -> list[Array]:
     if layer.has_c and not (isinstance(state, tuple | list) and len(state) == 2):
         raise TypeError(f"state: expected (h, c), got {type(state).__name__}")
     arrays = []
-    for name, shape, part in zip(
-        ("h0", "c0"), _shapes(layer, batch, unbatched), state if layer.has_c else (state,), strict=False
-    ):
+    shapes = _shapes(layer, batch, unbatched)
+    for name, shape, part in zip(("h0", "c0"), shapes, state if layer.has_c else (state,), strict=False):
         array = as_float32(name, part)
         if array.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {array.shape}")
         arrays.append(array.reshape(-1))
-    return np.concatenate(arrays)
-
-
-def unflatten_state(layer: LayerSpec, flat: Array, batch: int, unbatched: bool) -> State:
-    """Views of a flat state as ``h`` or ``(h, c)``."""
-    h_shape, c_shape = _shapes(layer, batch, unbatched)
-    if not layer.has_c:
-        return flat.reshape(h_shape)
-    h_size = h_shape[0] * batch * h_shape[-1]
-    return flat[:h_size].reshape(h_shape), flat[h_size:].reshape(c_shape)
+    return arrays

@@ -1,11 +1,15 @@
 /* The structs behind gated_c.h.
  *
- *   gated_model            L layers, in order
+ *   gated_model            a chain of layers: stacks, and plain layers around them
+ *   gated_chain            scratch of some of them, for one call or one stream
+ *
+ *   gated_stack            L recurrent layers, in order
  *     layer                D scans that read the same input and write side by side
  *       gated_scan         one direction: a cell, and for LSTMP and one GRU a second product of its output
  *         gated_panels     packed weights (kernels/kernels.h)
  *   gated_schedule         which rows are live at which step, for one call
  *   gated_workspace        scratch of one call or one stream
+ *   gated_stepper          the live state of a stack
  */
 #ifndef GATED_INTERNAL_H
 #define GATED_INTERNAL_H
@@ -38,11 +42,30 @@ typedef struct {
     int input_size;
     int output_size;     /* D * (P or H) */
     gated_scan scan[2];
+} gated_stack_layer;
+
+typedef struct {
+    int num_layers;
+    int reverse;             /* some direction of some layer is */
+    size_t state_per_row;    /* floats */
+    gated_stack_layer layers[];
+} gated_stack;
+
+typedef struct {
+    gated_layer is;          /* what gated_model_create was told; weight and bias are copies, or NULL if packed */
+    gated_stack *stack;      /* of GATED_STACK */
+    gated_product product;   /* of GATED_DENSE and GATED_CONV */
+    float *memory;           /* owns weight and bias */
+    size_t bytes;            /* of memory */
+    const gated_kernels *table; /* for what is not packed */
+    size_t state_offset;     /* floats per row of the batch before this stack's state */
+    int dead_steps_matter;   /* what it gives at steps that do not count is looked at later */
 } gated_model_layer;
 
 struct gated_model {
     int num_layers;
-    int reverse;             /* some direction of some layer is */
+    int streamable;
+    int makes_mask;          /* some layer decides which steps count */
     size_t state_per_row;    /* floats */
     gated_model_layer layers[];
 };
@@ -57,9 +80,9 @@ typedef struct {
     const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;
     const float *peephole;
     const gated_options *options;
-} gated_dense;
+} gated_unpacked;
 
-gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product);
+gated_status gated_pack(const gated_kernels *const *tables, const gated_unpacked *weights, gated_product *product);
 void gated_product_free(gated_product *product);
 
 /* memory.c: 64-byte aligned floats, on huge pages where that pays; NULL if there is no memory. */
@@ -75,10 +98,20 @@ typedef struct {
     int64_t *packed_start; /* [T] row of a packed buffer at which step t begins; NULL: not packed */
 } gated_schedule;
 
+gated_status gated_check_sequence(const gated_sequence *sequence);
 gated_status gated_schedule_create(const gated_sequence *sequence, gated_schedule *schedule);
 void gated_schedule_free(gated_schedule *schedule);
 
-/* run.c */
+/* stack.c */
+gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **stack);
+void gated_stack_free(gated_stack *stack);
+size_t gated_stack_bytes(const gated_stack *stack);
+int gated_stack_output(const gated_stack *stack);
+
+/* The state of row n becomes that of another state of the same batch, or zero if `from` is NULL. */
+void gated_stack_set_row(const gated_stack *stack, float *state, const float *from, int64_t batch, int64_t n);
+
+/* scan.c */
 typedef struct {
     int64_t chunk;           /* steps of one layer before the next one takes over */
     int64_t ahead_rows;      /* capacity of `ahead` */
@@ -94,9 +127,79 @@ typedef struct {
     float *floats;
 } gated_workspace;
 
-gated_status gated_workspace_create(const gated_model *model, int64_t batch, int64_t seq_len, gated_workspace *ws);
+gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, gated_workspace *ws);
 void gated_workspace_free(gated_workspace *ws);
-void gated_run_layers(const gated_model *model, const gated_sequence *sequence, const gated_schedule *schedule,
-                      gated_workspace *ws);
+
+/* Of at most the seq_len of the workspace. */
+gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *sequence, gated_workspace *ws);
+
+/* stepper.c: `state` [state_per_row * batch] is the caller's, and holds the current state after gated_stepper_settle. */
+typedef struct gated_stepper gated_stepper;
+
+gated_status gated_stepper_create(const gated_stack *stack, int64_t batch, float *state, gated_stepper **stepper);
+void gated_stepper_free(gated_stepper *stepper);
+void gated_stepper_settle(gated_stepper *stepper);
+void gated_stepper_step(gated_stepper *stepper, const float *x, float *y);
+void gated_stepper_run(gated_stepper *stepper, int64_t steps, const float *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
+                       ptrdiff_t y_time, ptrdiff_t y_row);
+
+/* Rows of a sequence: base + time * t + row * n, in floats; and which of them count, base NULL for all. */
+typedef struct {
+    float *base;
+    ptrdiff_t time, row;
+} gated_view;
+
+typedef struct {
+    unsigned char *base;
+    ptrdiff_t time, row;
+} gated_live;
+
+/* One piece of a sequence, on its way through a layer. */
+typedef struct {
+    gated_view in, out;
+    gated_live live;
+    int64_t steps, batch;
+} gated_span;
+
+/* What a layer keeps from one piece of a sequence to the next, and for one. */
+typedef struct {
+    gated_workspace ws;      /* of a stack */
+    gated_stepper *stepper;  /* of a stack in a stream */
+    float *values;           /* pool: [N, F]; convolution: the steps before, and windows; stack: its last output [N, F], in a
+                                stream its state before a step */
+    int64_t *counts;         /* pool: [N] steps so far */
+} gated_memory;
+
+/* plain.c */
+int gated_ids_in_range(const gated_layer *embedding, const int32_t *ids, int64_t steps, ptrdiff_t time, int64_t batch,
+                       ptrdiff_t row);
+int64_t gated_steps_before(const gated_layer *conv);
+int gated_is_pool(gated_kind kind);
+size_t gated_plain_memory(const gated_layer *layer, int64_t batch);
+void gated_plain_run(const gated_model_layer *layer, const gated_span *span, gated_memory *memory);
+void gated_pool_result(const gated_layer *layer, const gated_memory *memory, gated_view out, int64_t batch);
+
+/* chain.c: layers first .. last - 1 of a model, over one time axis. */
+typedef struct {
+    const gated_model *model;
+    int first, last;
+    int64_t batch;
+    int64_t chunk;           /* steps that `between` holds */
+    int streaming;
+    float *state;            /* of the model */
+    gated_memory *memory;    /* [last - first] */
+    float *between[2];       /* [chunk, N, widest] */
+    float *floats;
+    int64_t *integers;
+} gated_chain;
+
+gated_status gated_chain_create(const gated_model *model, int first, int last, int64_t batch, int64_t seq_len,
+                                int streaming, float *state, gated_chain *chain);
+void gated_chain_free(gated_chain *chain);
+
+/* A piece of a sequence; in a stream at most the chunk, and one step if a mask or pool is about. span->out is where the
+ * last layer that computes something writes; `masks` [steps, N] is for layers that decide which steps count. On return
+ * span->in is the result and span->live what counts of it. */
+gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char *masks, int is_first);
 
 #endif

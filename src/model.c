@@ -1,155 +1,196 @@
-/* A model: layers validated, their weights packed, their place in the state fixed. */
+/* A model: a chain of layers, checked, copied and packed. */
 #include "internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum { MAX_SIZE = 1 << 24 }; /* of any layer dimension: keeps every product of sizes within 64 bits */
-
-/* What runs a public cell: kernels for PyTorch's form of it and for its form with options. */
-typedef struct {
-    int plain, general;
-} cell_kernels;
-
-enum { NONE = -1 };
-
-static const cell_kernels kernels_of[] = {
-    [GATED_LSTM] = {GATED_KERNEL_lstm, GATED_KERNEL_lstm_general},
-    [GATED_GRU] = {GATED_KERNEL_gru, GATED_KERNEL_gru_general},
-    [GATED_RNN_TANH] = {GATED_KERNEL_rnn_tanh, NONE},
-    [GATED_RNN_RELU] = {GATED_KERNEL_rnn_relu, NONE},
-    [GATED_GRU_RESET_BEFORE] = {GATED_KERNEL_gru_gates, GATED_KERNEL_gru_gates},
-    [GATED_RNN] = {NONE, GATED_KERNEL_rnn_general},
-};
-
-enum { NUM_CELLS = sizeof kernels_of / sizeof *kernels_of };
-
-static const gated_options default_options = {.activation = {{GATED_SIGMOID, 0, 0}, {GATED_TANH, 0, 0}, {GATED_TANH, 0, 0}}};
-
-int gated_cell_gates(gated_cell cell)
-{
-    switch (cell) {
-    case GATED_LSTM:             return 4;
-    case GATED_GRU:
-    case GATED_GRU_RESET_BEFORE: return 3;
-    default:                     return 1;
-    }
-}
-
-int gated_cell_has_c(gated_cell cell)
-{
-    return cell == GATED_LSTM;
-}
-
-static int layer_output(const gated_layer *layer)
-{
-    return layer->num_directions * (layer->proj_size ? layer->proj_size : layer->hidden_size);
-}
+enum { MAX_SIZE = 1 << 24 };
 
 static int in_range(int size, int least)
 {
     return size >= least && size <= MAX_SIZE;
 }
 
-static int options_known(const gated_options *options)
+static int is_activation(const gated_activation *activation)
 {
-    for (int i = 0; i < 3; i++)
-        if ((unsigned)options->activation[i].function > GATED_SQUAREPLUS)
-            return 0;
-    return 1;
+    return (unsigned)activation->function <= GATED_SQUAREPLUS;
 }
 
-static int weights_complete(const gated_layer *layer)
+/* Whether the fields that a kind of layer uses make sense. */
+static int is_sound(const gated_layer *layer, int is_first)
 {
-    for (int d = 0; d < layer->num_directions; d++) {
-        const gated_weights *w = &layer->weights[d];
-        const cell_kernels kernels = kernels_of[layer->cell];
-        if (!w->weight_ih || !w->weight_hh || (layer->proj_size != 0) != (w->weight_hr != NULL))
-            return 0;
-        if ((w->options ? kernels.general : kernels.plain) == NONE || (w->options && !options_known(w->options)))
-            return 0;
-        if (w->peephole && (layer->cell != GATED_LSTM || !w->options))
+    const int in = layer->input_size, out = layer->output_size, count = layer->count;
+    switch (layer->kind) {
+    case GATED_STACK:
+        return layer->stack && in_range(count, 1) && layer->stack->input_size == in
+               && (unsigned)layer->masked <= GATED_REPEAT_INITIAL;
+    case GATED_EMBEDDING:
+        return is_first && in == 1 && count >= 1 && layer->weight;
+    case GATED_DENSE:
+        return layer->weight && is_activation(&layer->activation);
+    case GATED_CONV:
+        return layer->weight && is_activation(&layer->activation) && in_range(count, 1) && in_range(layer->dilation, 1)
+               && (int64_t)count * in <= MAX_SIZE && (int64_t)(count - 1) * layer->dilation <= MAX_SIZE;
+    case GATED_ELEMENTWISE:
+        return in == out && is_activation(&layer->activation);
+    case GATED_SCALE:
+        return in == out && layer->weight && layer->bias;
+    case GATED_LAYER_NORM:
+        return in == out && !layer->weight == !layer->bias && layer->value >= 0;
+    case GATED_MERGE_SUM:
+    case GATED_MERGE_MUL:
+    case GATED_MERGE_AVE:
+        return in == 2 * out;
+    case GATED_SLICE:
+        return in_range(count, 0) && count + out <= in;
+    case GATED_POOL_FINAL:
+        return in == out && in_range(count, 0) && count <= in;
+    case GATED_REPEAT:
+        return in == out && in_range(count, 1);
+    case GATED_RESHAPE:
+        return in_range(count, 1);
+    case GATED_SOFTMAX:
+    case GATED_LOG_SOFTMAX:
+    case GATED_MASKING:
+    case GATED_UNMASK:
+    case GATED_FLIP:
+    case GATED_FLIP_MASK:
+    case GATED_POOL_LAST:
+    case GATED_POOL_FIRST:
+    case GATED_POOL_MEAN:
+    case GATED_POOL_MAX:
+        return in == out;
+    }
+    return 0;
+}
+
+/* Nothing reads a sequence that is flipped by the last layer that looks at it. */
+static int ends_flipped(const gated_layer *layers, int num_layers)
+{
+    for (int l = num_layers - 1; l >= 0; l--) {
+        if (layers[l].kind == GATED_FLIP)
+            return 1;
+        if (layers[l].kind != GATED_UNMASK && layers[l].kind != GATED_FLIP_MASK)
             return 0;
     }
-    return 1;
+    return 0;
 }
 
 static gated_status check(const gated_layer *layers, int num_layers)
 {
-    if (num_layers < 1)
+    if (num_layers < 1 || ends_flipped(layers, num_layers))
         return GATED_BAD_SIZE;
     for (int l = 0; l < num_layers; l++) {
         const gated_layer *layer = &layers[l];
-        if ((unsigned)layer->cell >= NUM_CELLS || !in_range(layer->input_size, 1) || !in_range(layer->hidden_size, 1)
-            || !in_range(layer->proj_size, 0) || (layer->num_directions != 1 && layer->num_directions != 2)
-            || (layer->proj_size && layer->cell != GATED_LSTM) || (layer->reverse && layer->num_directions == 2)
-            || !weights_complete(layer))
+        if (!in_range(layer->input_size, 1) || !in_range(layer->output_size, 1) || !is_sound(layer, l == 0))
             return GATED_BAD_SIZE;
-        if (l > 0 && layer->input_size != layer_output(&layers[l - 1]))
+        if (l > 0 && layer->input_size != layers[l - 1].output_size)
             return GATED_BAD_SIZE;
     }
     return GATED_OK;
 }
 
-/* r and z in one product; n, which needs r * h of all units, in a second. */
-static gated_status pack_reset_before(const gated_kernels *const *tables, const gated_dense *gru, gated_scan *scan)
+/* A product is a cell without recurrence. */
+static gated_status pack_product(const gated_kernels *const *tables, gated_model_layer *layer)
 {
-    const size_t input = (size_t)2 * gru->units * gru->inputs, hidden = (size_t)2 * gru->units * gru->recurrent;
-    const size_t bias = (size_t)2 * gru->units;
-    gated_dense candidate = *gru;
-    candidate.cell = GATED_KERNEL_gru_candidate;
-    candidate.weight_ih += input;
-    candidate.weight_hh += hidden;
-    if (candidate.bias_ih)
-        candidate.bias_ih += bias;
-    if (candidate.bias_hh)
-        candidate.bias_hh += bias;
-    gated_status status = gated_pack(tables, gru, &scan->cell);
-    return status == GATED_OK ? gated_pack(tables, &candidate, &scan->second) : status;
+    const gated_layer *is = &layer->is;
+    const gated_options options = {.activation = {is->activation}};
+    const int is_linear = is->activation.function == GATED_LINEAR;
+    const gated_unpacked weights = {
+        .cell = is_linear ? GATED_KERNEL_linear : GATED_KERNEL_rnn_general,
+        .inputs = is->kind == GATED_CONV ? is->count * is->input_size : is->input_size, .units = is->output_size,
+        .weight_ih = is->weight, .bias_ih = is->bias, .options = is_linear ? NULL : &options};
+    gated_status status = gated_pack(tables, &weights, &layer->product);
+    layer->is.weight = layer->is.bias = NULL;
+    return status;
 }
 
-static gated_status create_scan(const gated_kernels *const *tables, const gated_layer *layer, int direction,
-                                gated_scan *scan)
+static gated_status copy_weights(gated_model_layer *layer)
 {
-    const gated_weights *w = &layer->weights[direction];
-    const cell_kernels kernels = kernels_of[layer->cell];
-    scan->reverse = direction == 1 || layer->reverse;
-    scan->has_c = gated_cell_has_c(layer->cell);
-    scan->hidden_size = layer->hidden_size;
-    scan->output_size = layer->proj_size ? layer->proj_size : layer->hidden_size;
-
-    gated_dense cell = {w->options ? kernels.general : kernels.plain, layer->input_size, scan->output_size,
-                        layer->hidden_size, w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh, w->peephole, w->options};
-    if (layer->cell == GATED_GRU_RESET_BEFORE) {
-        cell.options = w->options ? w->options : &default_options;
-        return pack_reset_before(tables, &cell, scan);
-    }
-    gated_status status = gated_pack(tables, &cell, &scan->cell);
-    if (status != GATED_OK || !layer->proj_size)
-        return status;
-    const gated_dense projection = {.cell = GATED_KERNEL_linear, .inputs = layer->hidden_size,
-                                    .units = layer->proj_size, .weight_ih = w->weight_hr};
-    return gated_pack(tables, &projection, &scan->second);
+    const gated_layer *from = &layer->is;
+    const size_t rows = from->kind == GATED_EMBEDDING ? from->count : 1;
+    const size_t weight = from->weight ? rows * from->output_size : 0, bias = from->bias ? from->output_size : 0;
+    layer->bytes = (weight + bias) * sizeof(float);
+    layer->memory = gated_allocate(weight + bias + 1);
+    if (!layer->memory)
+        return GATED_NO_MEMORY;
+    if (weight)
+        layer->is.weight = memcpy(layer->memory, from->weight, weight * sizeof(float));
+    if (bias)
+        layer->is.bias = memcpy(layer->memory + weight, from->bias, bias * sizeof(float));
+    return GATED_OK;
 }
 
-/* All h come before all c, so that a stack's h is one array [L*D, N, P or H], as PyTorch has it. */
-static void place_state(gated_model *model, const gated_layer *layers)
+static gated_status create_stack(gated_model_layer *layer)
 {
-    size_t at = 0;
-    for (int c = 0; c < 2; c++) {
-        for (int l = 0; l < model->num_layers; l++) {
-            for (int d = 0; d < layers[l].num_directions; d++) {
-                gated_scan *scan = &model->layers[l].scan[d];
-                if (c == 0) {
-                    scan->h_offset = at;
-                    at += scan->output_size;
-                } else if (scan->has_c) {
-                    scan->c_offset = at;
-                    at += scan->hidden_size;
-                }
-            }
-        }
+    gated_status status = gated_stack_create(layer->is.stack, layer->is.count, &layer->stack);
+    layer->is.stack = NULL;
+    if (status == GATED_OK && gated_stack_output(layer->stack) != layer->is.output_size)
+        return GATED_BAD_SIZE;
+    return status;
+}
+
+static gated_status create_layer(const gated_kernels *const *tables, gated_model_layer *layer)
+{
+    for (const gated_kernels *const *widest = tables; *widest; widest++)
+        layer->table = *widest;
+    switch (layer->is.kind) {
+    case GATED_STACK:
+        return create_stack(layer);
+    case GATED_DENSE:
+    case GATED_CONV:
+        return pack_product(tables, layer);
+    default:
+        return copy_weights(layer);
     }
-    model->state_per_row = at;
+}
+
+static int is_streamable(const gated_model_layer *layer)
+{
+    switch (layer->is.kind) {
+    case GATED_STACK:
+        return !layer->stack->reverse;
+    case GATED_FLIP:
+    case GATED_FLIP_MASK:
+    case GATED_REPEAT:
+    case GATED_RESHAPE:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+static int makes_mask(const gated_layer *layer)
+{
+    return layer->kind == GATED_MASKING || (layer->kind == GATED_EMBEDDING && layer->flag);
+}
+
+/* From the last layer to the first: what those behind look at. */
+static void find_dead_steps_that_matter(gated_model *model)
+{
+    int matter = 0;
+    for (int l = model->num_layers - 1; l >= 0; l--) {
+        const gated_kind kind = model->layers[l].is.kind;
+        model->layers[l].dead_steps_matter = matter;
+        if (kind == GATED_UNMASK || kind == GATED_RESHAPE || kind == GATED_CONV)
+            matter = 1;
+        else if (gated_is_pool(kind) || kind == GATED_STACK)
+            matter = 0;
+    }
+}
+
+static void describe(gated_model *model)
+{
+    model->streamable = 1;
+    for (int l = 0; l < model->num_layers; l++) {
+        gated_model_layer *layer = &model->layers[l];
+        model->streamable &= is_streamable(layer);
+        model->makes_mask |= makes_mask(&layer->is);
+        layer->state_offset = model->state_per_row;
+        if (layer->stack)
+            model->state_per_row += layer->stack->state_per_row;
+    }
+    find_dead_steps_that_matter(model);
 }
 
 gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **created)
@@ -166,19 +207,14 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
         return GATED_NO_MEMORY;
     model->num_layers = num_layers;
     for (int l = 0; l < num_layers && status == GATED_OK; l++) {
-        gated_model_layer *layer = &model->layers[l];
-        layer->num_directions = layers[l].num_directions;
-        layer->input_size = layers[l].input_size;
-        layer->output_size = layer_output(&layers[l]);
-        model->reverse |= layer->num_directions == 2 || layers[l].reverse;
-        for (int d = 0; d < layer->num_directions && status == GATED_OK; d++)
-            status = create_scan(tables, &layers[l], d, &layer->scan[d]);
+        model->layers[l].is = layers[l];
+        status = create_layer(tables, &model->layers[l]);
     }
     if (status != GATED_OK) {
         gated_model_free(model);
         return status;
     }
-    place_state(model, layers);
+    describe(model);
     *created = model;
     return GATED_OK;
 }
@@ -186,10 +222,9 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
 void gated_model_free(gated_model *model)
 {
     for (int l = 0; model && l < model->num_layers; l++) {
-        for (int d = 0; d < 2; d++) {
-            gated_product_free(&model->layers[l].scan[d].cell);
-            gated_product_free(&model->layers[l].scan[d].second);
-        }
+        gated_stack_free(model->layers[l].stack);
+        gated_product_free(&model->layers[l].product);
+        free(model->layers[l].memory);
     }
     free(model);
 }
@@ -197,9 +232,10 @@ void gated_model_free(gated_model *model)
 size_t gated_model_bytes(const gated_model *model)
 {
     size_t bytes = 0;
-    for (int l = 0; l < model->num_layers; l++)
-        for (int d = 0; d < 2; d++)
-            bytes += model->layers[l].scan[d].cell.bytes + model->layers[l].scan[d].second.bytes;
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_model_layer *layer = &model->layers[l];
+        bytes += layer->product.bytes + layer->bytes + (layer->stack ? gated_stack_bytes(layer->stack) : 0);
+    }
     return bytes;
 }
 

@@ -87,18 +87,18 @@ static void pack_bias(float *panel, const float *bias, int feeds, int gates, int
     }
 }
 
-gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *dense, gated_product *product)
+gated_status gated_pack(const gated_kernels *const *tables, const gated_unpacked *weights, gated_product *product)
 {
-    const product_info *info = product_of[dense->cell];
-    const gated_kernels *table = choose_width(tables, dense->units);
-    const int lanes = table->lanes, gates = info->gates, units = dense->units;
-    gated_panels p = {.inputs = dense->inputs, .recurrent = dense->recurrent, .units = units};
+    const product_info *info = product_of[weights->cell];
+    const gated_kernels *table = choose_width(tables, weights->units);
+    const int lanes = table->lanes, gates = info->gates, units = weights->units;
+    gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = units};
     p.blocks = (units + lanes - 1) / lanes;
     p.group = choose_group(table, info, &p);
 
     const size_t line = (size_t)p.blocks * lanes;
     const size_t bias = line * ACCUMULATORS, input = line * gates * p.inputs, hidden = line * gates * p.recurrent;
-    const size_t peephole = dense->peephole ? line * PEEPHOLES : 0, floats = bias + input + hidden + peephole;
+    const size_t peephole = weights->peephole ? line * PEEPHOLES : 0, floats = bias + input + hidden + peephole;
     product->memory = gated_allocate(floats);
     if (!product->memory)
         return GATED_NO_MEMORY;
@@ -106,21 +106,21 @@ gated_status gated_pack(const gated_kernels *const *tables, const gated_dense *d
     p.hidden = product->memory;
     p.input = p.hidden + hidden;
     p.bias = p.input + input;
-    pack_weight(p.input, dense->weight_ih, gates, units, p.inputs, lanes);
+    pack_weight(p.input, weights->weight_ih, gates, units, p.inputs, lanes);
     if (p.recurrent)
-        pack_weight(p.hidden, dense->weight_hh, gates, units, p.recurrent, lanes);
-    pack_bias(p.bias, dense->bias_ih, info->input_feeds, gates, units, lanes);
-    pack_bias(p.bias, dense->bias_hh, info->recurrent_feeds, gates, units, lanes);
+        pack_weight(p.hidden, weights->weight_hh, gates, units, p.recurrent, lanes);
+    pack_bias(p.bias, weights->bias_ih, info->input_feeds, gates, units, lanes);
+    pack_bias(p.bias, weights->bias_hh, info->recurrent_feeds, gates, units, lanes);
 
     if (peephole) {
         p.peephole = p.bias + bias;
-        pack_peephole(p.peephole, dense->peephole, units, lanes);
+        pack_peephole(p.peephole, weights->peephole, units, lanes);
     }
-    if (dense->options) {
-        product->options = *dense->options;
+    if (weights->options) {
+        product->options = *weights->options;
         p.options = &product->options;
     }
-    product->kernel = &table->cell[dense->cell];
+    product->kernel = &table->cell[weights->cell];
     product->lanes = lanes;
     product->panels = p;
     product->bytes = sizeof(float) * floats;

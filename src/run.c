@@ -1,358 +1,176 @@
-/* Time, layers, directions and ragged rows around the kernels. A step is a run with T = 1. */
+/* gated_run: a model over whole sequences, phase by phase. A phase is a run of layers over one time axis; it ends with a
+ * pool, a repeat or a reshape, whose result is the next phase's input. */
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    STEPS_BETWEEN_LAYERS = 64,     /* a layer runs this many steps while its weights are in cache */
-    BETWEEN_FLOATS = 64 << 10,     /* and fewer when its output would leave L2 */
-    LEAST_STEPS_BETWEEN = 8,
-    AHEAD_STEPS = 32,              /* steps whose input product is computed in one go */
-    AHEAD_STEPS_BEYOND_L2 = 128,   /* the same for weights that do not stay in L2 */
-    AHEAD_FLOATS = 512 << 10,      /* at most: 2 MiB */
-    MOST_ROWS_AHEAD = 8,           /* of one step */
-    L2_FLOATS = 192 << 10,         /* weights under 768 KiB stay in a 1 MiB L2 */
-    L3_BYTES = 8 << 20
-};
-
-/* Where a scan finds or puts a row: base + time * t + row * n, in floats. */
+/* What goes from phase to phase. */
 typedef struct {
-    float *base;
-    ptrdiff_t time, row;
-    int by_step;             /* buffers between layers of one chunk are indexed by step, not by time */
-    const int64_t *start;    /* packed: base + (start[t] + sorted row) * row */
-} view;
+    const gated_model *model;
+    float *state;
+    gated_view x, y;         /* y: of the whole model */
+    int64_t steps, batch;    /* of x */
+    gated_live live;
+    unsigned char *masks;    /* [steps, N], or NULL if nothing can make a step not count; owned */
+    float *result;           /* of the phase before, where x is; owned */
+} gated_pass;
 
-/* The steps first <= k < last of one direction of one layer. */
-typedef struct {
-    const gated_scan *scan;
-    const gated_schedule *schedule;
-    gated_workspace *ws;
-    view in, out;
-    float *h, *c;            /* this scan's state: [N, P or H], [N, H] */
-    int64_t first, last;
-} scan_call;
-
-static int64_t row_steps(const gated_schedule *s, int64_t r)
+static int ends_phase(gated_kind kind)
 {
-    return s->steps ? s->steps[r] : s->seq_len;
+    return gated_is_pool(kind) || kind == GATED_REPEAT || kind == GATED_RESHAPE;
 }
 
-static int64_t batch_row(const gated_schedule *s, int64_t r)
+static int phase_end(const gated_model *model, int first)
 {
-    return s->order ? s->order[r] : r;
+    int last = first;
+    while (last < model->num_layers - 1 && !ends_phase(model->layers[last].is.kind))
+        last++;
+    return last + 1;
 }
 
-/* Rows still live at step k, given that no more than `live` are. */
-static int64_t live_rows(const gated_schedule *s, int64_t k, int64_t live)
+static void copy_rows(gated_view from, gated_view to, int64_t steps, int64_t batch, int width)
 {
-    while (live > 0 && row_steps(s, live - 1) <= k)
-        live--;
-    return live;
+    for (int64_t t = 0; t < steps; t++)
+        for (int64_t n = 0; n < batch; n++)
+            memcpy(to.base + t * to.time + n * to.row, from.base + t * from.time + n * from.row, width * sizeof(float));
 }
 
-static float *place(const scan_call *call, const view *v, int64_t r, int64_t k)
+static void clear_dead_steps(const gated_span *s, gated_view y, int width)
 {
-    const gated_schedule *s = call->schedule;
-    if (v->by_step)
-        return v->base + (k - call->first) * v->time + r * v->row;
-    int64_t t = call->scan->reverse ? row_steps(s, r) - 1 - k : k;
-    if (s->times)
-        t = s->times[r * s->seq_len + t];
-    if (v->start)
-        return v->base + (v->start[t] + r) * v->row;
-    return v->base + t * v->time + batch_row(s, r) * v->row;
+    for (int64_t t = 0; s->live.base && t < s->steps; t++)
+        for (int64_t n = 0; n < s->batch; n++)
+            if (!s->live.base[t * s->live.time + n * s->live.row])
+                memset(y.base + t * y.time + n * y.row, 0, width * sizeof(float));
 }
 
-static int sweep(gated_workspace *ws)
+/* The numbers of a row one after another: step by step as they are, to be read as other steps of another width. */
+static gated_view by_row(float *base, int64_t steps, int width)
 {
-    ws->backward = !ws->backward;
-    return ws->backward;
+    return (gated_view){base, width, steps * width};
 }
 
-static int64_t clamp(int64_t x, int64_t low, int64_t high)
+/* The pieces of a sequence through the layers of a phase, each copied on from where the chain leaves it. */
+static gated_status run_pieces(const gated_pass *pass, gated_chain *chain, gated_view target, int is_end)
 {
-    return x < low ? low : x > high ? high : x;
+    const int width = pass->model->layers[chain->last - 1].is.input_size;
+    const int y_width = pass->model->layers[chain->last - 1].is.output_size;
+    for (int64_t t = 0; t < pass->steps; t += chain->chunk) {
+        const int64_t steps = pass->steps - t < chain->chunk ? pass->steps - t : chain->chunk;
+        gated_span span = {.in = pass->x, .live = pass->live, .steps = steps, .batch = pass->batch};
+        gated_view to = target;
+        span.in.base += t * span.in.time;
+        if (to.base)
+            to.base += t * to.time;
+        if (span.live.base)
+            span.live.base += t * span.live.time;
+        if (is_end)
+            span.out = to;
+        gated_status status = gated_chain_run(chain, &span, pass->masks ? pass->masks + t * pass->batch : NULL, t == 0);
+        if (status != GATED_OK)
+            return status;
+        if (to.base && span.in.base != to.base)
+            copy_rows(span.in, to, steps, pass->batch, is_end ? y_width : width);
+        if (is_end)
+            clear_dead_steps(&span, to, y_width);
+    }
+    return GATED_OK;
 }
 
-/* Floats of the input product of one row: [blocks][G][V]. */
-static int64_t product_width(const gated_product *cell)
+/* Layers first .. last - 1, the last of which ends the phase or the model. */
+static gated_status run_phase(gated_pass *pass, int first, int last)
 {
-    return (int64_t)cell->panels.blocks * cell->lanes * cell->kernel->gates;
+    const gated_layer *end = &pass->model->layers[last - 1].is;
+    const int is_pool = gated_is_pool(end->kind), is_end = !ends_phase(end->kind);
+    float *result = gated_allocate((is_end ? 0 : is_pool ? 1 : pass->steps) * (size_t)pass->batch * end->input_size + 1);
+    gated_chain chain;
+    gated_status status = GATED_NO_MEMORY;
+    if (result)
+        status = gated_chain_create(pass->model, first, last, pass->batch, pass->steps, 0, pass->state, &chain);
+    if (status != GATED_OK) {
+        free(result);
+        return status;
+    }
+    const gated_view vector = by_row(result, 1, end->input_size);
+    const gated_view target = is_end ? pass->y : is_pool ? (gated_view){0} : by_row(result, pass->steps, end->input_size);
+    status = run_pieces(pass, &chain, target, is_end);
+    if (status == GATED_OK && is_pool)
+        gated_pool_result(end, &chain.memory[last - 1 - first], vector, pass->batch);
+    gated_chain_free(&chain);
+
+    free(pass->result);
+    pass->result = result;
+    pass->live = (gated_live){0};
+    if (is_end)
+        return status;
+    pass->steps = is_pool ? 1 : end->count;
+    pass->x = end->kind == GATED_RESHAPE ? by_row(result, end->count, end->output_size)
+                                         : (gated_view){result, 0, end->output_size};
+    return status;
 }
 
-/* Of how many of the next `left` steps the input product is worth computing in one go; 1 for none. With few rows a step
- * is bound by reading weights: the input weights are then read once for all these steps instead of once for each. From
- * four rows on the tiles are compute-bound either way. */
-static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left)
+/* The caller's lengths or mask as a mask of our own, which layers may write to. */
+static void fill_masks(gated_pass *pass, const gated_sequence *s)
 {
-    const gated_panels *p = &cell->panels;
-    const int most_rows = cell->bytes > L3_BYTES ? MOST_ROWS_AHEAD : 2;
-    if (live < 1 || live > most_rows || p->units < 48 || p->inputs <= p->units / 8)
-        return 1;
-    const int64_t width = product_width(cell);
-    const int64_t most = p->inputs * width > L2_FLOATS ? AHEAD_STEPS_BEYOND_L2 : AHEAD_STEPS;
-    return clamp(AHEAD_FLOATS / (width * live), 1, clamp(left, 1, most));
+    for (int64_t t = 0; t < s->seq_len; t++)
+        for (int64_t n = 0; n < s->batch; n++)
+            pass->masks[t * s->batch + n] =
+                s->lengths ? t < s->lengths[n] : s->mask[t * s->mask_time + n * s->mask_row] != 0;
+    pass->live = (gated_live){pass->masks, s->batch, 1};
 }
 
-/* Input products of the live rows of steps k .. k + steps - 1, for the first or second product of the scan. */
-static void compute_ahead(const scan_call *call, int second, int64_t k, int64_t steps, int64_t live)
+static gated_status run_phases(gated_pass *pass, const gated_sequence *s)
 {
-    const gated_product *product = second ? &call->scan->second : &call->scan->cell;
-    const int64_t width = product_width(product);
-    gated_row *row = call->ws->ahead[second];
-    float *result = call->ws->product[second];
-    for (int64_t i = 0; i < steps; i++) {
-        live = live_rows(call->schedule, k + i, live);
-        for (int64_t r = 0; r < live; r++, row++, result += width) {
-            row->x = place(call, &call->in, r, k + i);
-            row->product = result;
+    const gated_model *model = pass->model;
+    const int is_ragged = s->lengths || s->mask;
+    gated_status status = GATED_OK;
+    for (int first = 0, last; first < model->num_layers && status == GATED_OK; first = last) {
+        last = phase_end(model, first);
+        free(pass->masks);
+        pass->masks = NULL;
+        if (model->makes_mask || (is_ragged && first == 0)) {
+            pass->masks = malloc(pass->steps * pass->batch + 1);
+            if (!pass->masks)
+                return GATED_NO_MEMORY;
         }
+        if (is_ragged && first == 0)
+            fill_masks(pass, s);
+        status = run_phase(pass, first, last);
     }
-    const gated_row *rows = call->ws->ahead[second];
-    product->kernel->project(&product->panels, rows, row - rows, 0, product->panels.blocks);
+    const gated_layer *end = &model->layers[model->num_layers - 1].is;
+    if (status == GATED_OK && ends_phase(end->kind))
+        copy_rows(pass->x, pass->y, pass->steps, pass->batch, end->output_size);
+    return status;
 }
 
-/* The second product of a GRU that resets before is a gate of it, with its own input product. */
-static int has_candidate(const gated_scan *scan)
+static gated_status run_stack(const gated_stack *stack, const gated_sequence *s)
 {
-    return scan->second.panels.recurrent > 0;
-}
-
-/* The rows that write the scan's output. */
-static gated_row *output_rows(const scan_call *call)
-{
-    return call->scan->second.kernel ? call->ws->second : call->ws->rows;
-}
-
-static void start_rows(const scan_call *call, int64_t live)
-{
-    const gated_scan *scan = call->scan;
-    gated_workspace *ws = call->ws;
-    for (int64_t r = 0; r < live; r++) {
-        const int64_t n = batch_row(call->schedule, r);
-        float *h = call->h + n * scan->output_size;
-        ws->rows[r] = (gated_row){.c = call->c ? call->c + n * scan->hidden_size : NULL, .y = h};
-        if (!scan->second.kernel)
-            continue;
-        float *first = ws->rows[r].y = ws->first_output + r * scan->hidden_size;
-        ws->second[r] = (gated_row){.x = first, .y = h};
-        if (has_candidate(scan)) {
-            float *z = ws->rows[r].c = first + call->schedule->batch * scan->hidden_size;
-            ws->second[r] = (gated_row){.h = first, .c = z, .y = h};
-        }
-    }
-}
-
-/* Points every live row at step k: its new h goes straight to the output, where step k + 1 reads it back. `ahead` is the
- * index of the step's first row among those computed ahead, or -1. */
-static void place_rows(const scan_call *call, int64_t k, int64_t live, int64_t ahead)
-{
-    gated_workspace *ws = call->ws;
-    gated_row *rows = ws->rows, *outputs = output_rows(call);
-    const int candidate = has_candidate(call->scan);
-    for (int64_t r = 0; r < live; r++) {
-        rows[r].h = rows[r].previous = outputs[r].y;
-        outputs[r].y = place(call, &call->out, r, k);
-        if (ahead < 0)
-            rows[r].x = place(call, &call->in, r, k);
-        else
-            rows[r].product = ws->ahead[0][ahead + r].product;
-        if (candidate) {
-            outputs[r].previous = rows[r].previous;
-            outputs[r].x = rows[r].x;
-            outputs[r].product = ahead < 0 ? NULL : ws->ahead[1][ahead + r].product;
-        }
-    }
-}
-
-/* h from the outputs of the last steps back into the state. */
-static void save_rows(const scan_call *call, int64_t live)
-{
-    const size_t size = call->scan->output_size;
-    const gated_row *outputs = output_rows(call);
-    for (int64_t r = 0; r < live; r++)
-        memcpy(call->h + batch_row(call->schedule, r) * size, outputs[r].y, size * sizeof(float));
-}
-
-static void run_product(const gated_product *product, const gated_row *rows, int64_t live, int backward)
-{
-    product->kernel->step(&product->panels, rows, live, 0, product->panels.blocks, backward);
-}
-
-static void advance(const scan_call *call, int64_t live)
-{
-    const int backward = sweep(call->ws);
-    run_product(&call->scan->cell, call->ws->rows, live, backward);
-    if (call->scan->second.kernel)
-        run_product(&call->scan->second, call->ws->second, live, backward);
-}
-
-/* Steps k .. k + steps - 1; returns the rows live at the last of them. */
-static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_t live)
-{
-    int64_t ahead = steps > 1 ? 0 : -1;
-    if (ahead == 0)
-        compute_ahead(call, 0, k, steps, live);
-    if (ahead == 0 && has_candidate(call->scan))
-        compute_ahead(call, 1, k, steps, live);
-    for (int64_t i = 0; i < steps; i++) {
-        live = live_rows(call->schedule, k + i, live);
-        place_rows(call, k + i, live, ahead);
-        advance(call, live);
-        if (ahead >= 0)
-            ahead += live;
-    }
-    for (int64_t r = 0; r < live; r++)
-        call->ws->rows[r].product = NULL;
-    return live;
-}
-
-static void run_scan(const scan_call *call)
-{
-    const int64_t started = live_rows(call->schedule, call->first, call->schedule->batch);
-    int64_t live = started;
-    start_rows(call, started);
-    for (int64_t k = call->first; k < call->last && live > 0;) {
-        const int64_t steps = steps_ahead(&call->scan->cell, live, call->last - k);
-        live = run_steps(call, k, steps, live);
-        k += steps;
-    }
-    save_rows(call, started);
-}
-
-static void run_layer(const gated_model_layer *layer, const gated_schedule *schedule, gated_workspace *ws, float *state,
-                      view in, view out, int64_t first, int64_t last)
-{
-    for (int d = 0; d < layer->num_directions; d++) {
-        const gated_scan *scan = &layer->scan[d];
-        scan_call call = {scan, schedule, ws, in, out, state + scan->h_offset * schedule->batch, NULL, first, last};
-        if (scan->has_c)
-            call.c = state + scan->c_offset * schedule->batch;
-        call.out.base += d * scan->output_size;
-        run_scan(&call);
-    }
-}
-
-/* Output of layer l that is not the last: time-major rows, by step within a chunk or by time for the whole sequence. */
-static view between(const gated_model *model, const gated_schedule *s, const gated_workspace *ws, int l)
-{
-    const ptrdiff_t width = model->layers[l].output_size;
-    return (view){ws->between[l & 1], s->batch * width, width, !model->reverse, NULL};
-}
-
-/* Unidirectional stacks go layer by layer through a chunk of steps, so that scratch does not grow with T. A reverse
- * direction starts at the end: there a layer must be complete before the next begins. */
-void gated_run_layers(const gated_model *model, const gated_sequence *s, const gated_schedule *schedule,
-                      gated_workspace *ws)
-{
-    const view x = {(float *)s->x, s->x_time, s->x_row, 0, schedule->packed_start};
-    const view y = {s->y, s->y_time, s->y_row, 0, schedule->packed_start};
-    const int last_layer = model->num_layers - 1;
-    const int64_t longest = s->batch ? row_steps(schedule, 0) : 0;
-    for (int64_t first = 0; first < longest; first += ws->chunk) {
-        const int64_t last = first + ws->chunk < longest ? first + ws->chunk : longest;
-        for (int l = 0; l <= last_layer; l++)
-            run_layer(&model->layers[l], schedule, ws, s->state, l == 0 ? x : between(model, schedule, ws, l - 1),
-                      l == last_layer ? y : between(model, schedule, ws, l), first, last);
-    }
-}
-
-static void clear_dead_steps(const gated_sequence *s, const gated_schedule *schedule, int width)
-{
-    if (!schedule->order)
-        return;
-    for (int64_t r = 0; r < s->batch; r++) {
-        const int64_t n = schedule->order[r], steps = schedule->steps[r];
-        float *y = s->y + n * s->y_row;
-        int64_t k = schedule->times ? 0 : steps;
-        for (int64_t t = k; t < s->seq_len; t++) {
-            if (schedule->times && k < steps && schedule->times[r * s->seq_len + k] == t)
-                k++;
-            else
-                memset(y + t * s->y_time, 0, width * sizeof(float));
-        }
-    }
+    gated_workspace ws;
+    gated_status status = gated_workspace_create(stack, s->batch, s->seq_len, &ws);
+    if (status != GATED_OK)
+        return status;
+    status = gated_stack_run(stack, s, &ws);
+    gated_workspace_free(&ws);
+    return status;
 }
 
 gated_status gated_run(const gated_model *model, const gated_sequence *s)
 {
-    gated_schedule schedule;
-    gated_workspace ws;
-    gated_status status = gated_schedule_create(s, &schedule);
+    const gated_model_layer *first = &model->layers[0];
+    gated_status status = gated_check_sequence(s);
     if (status != GATED_OK)
         return status;
-    status = gated_workspace_create(model, s->batch, s->seq_len, &ws);
-    if (status == GATED_OK) {
-        gated_run_layers(model, s, &schedule, &ws);
-        clear_dead_steps(s, &schedule, model->layers[model->num_layers - 1].output_size);
-        gated_workspace_free(&ws);
-    }
-    gated_schedule_free(&schedule);
+    if (first->is.kind == GATED_EMBEDDING
+        && !gated_ids_in_range(&first->is, s->x, s->seq_len, s->x_time, s->batch, s->x_row))
+        return GATED_BAD_INDEX;
+    if (model->num_layers == 1 && first->stack && first->is.masked == GATED_ZERO)
+        return run_stack(first->stack, s);
+    if (s->batch_sizes)
+        return GATED_BAD_SIZE;
+    gated_pass pass = {.model = model, .state = s->state, .steps = s->seq_len, .batch = s->batch,
+                       .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row}};
+    status = run_phases(&pass, s);
+    free(pass.result);
+    free(pass.masks);
     return status;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Rows and floats of the largest input product that is computed ahead, for any number of live rows. */
-static void size_ahead(const gated_product *cell, int64_t batch, int64_t seq_len, gated_workspace *ws)
-{
-    for (int64_t live = 1; live <= clamp(batch, 1, MOST_ROWS_AHEAD); live++) {
-        const int64_t rows = live * steps_ahead(cell, live, seq_len);
-        if (rows == live)
-            continue;
-        ws->ahead_rows = larger(ws->ahead_rows, rows);
-        ws->product_floats = larger(ws->product_floats, rows * product_width(cell));
-    }
-}
-
-gated_status gated_workspace_create(const gated_model *model, int64_t batch, int64_t seq_len, gated_workspace *ws)
-{
-    int64_t widest_output = 0, first_output = 0;
-    int products = 1;
-    *ws = (gated_workspace){.chunk = clamp(seq_len, 1, INT32_MAX)};
-    for (int l = 0; l < model->num_layers; l++) {
-        const gated_model_layer *layer = &model->layers[l];
-        const gated_scan *scan = &layer->scan[0];
-        if (l < model->num_layers - 1)
-            widest_output = larger(widest_output, layer->output_size);
-        if (scan->second.kernel)
-            first_output = larger(first_output, scan->hidden_size * (has_candidate(scan) ? 2 : 1));
-        if (has_candidate(scan))
-            products = 2;
-        size_ahead(&scan->cell, batch, seq_len, ws);
-    }
-    if (model->num_layers > 1 && !model->reverse) {
-        const int64_t fit = BETWEEN_FLOATS / (widest_output * clamp(batch, 1, INT32_MAX));
-        ws->chunk = clamp(clamp(fit, LEAST_STEPS_BETWEEN, STEPS_BETWEEN_LAYERS), 1, ws->chunk);
-    }
-    const int64_t between = widest_output * batch * ws->chunk;
-    const int buffers = model->num_layers > 2 ? 2 : 1;
-    ws->memory = malloc((2 * batch + products * ws->ahead_rows + 1) * sizeof(gated_row));
-    ws->floats = gated_allocate(products * ws->product_floats + first_output * batch + buffers * between + 1);
-    if (!ws->memory || !ws->floats) {
-        gated_workspace_free(ws);
-        return GATED_NO_MEMORY;
-    }
-    ws->rows = ws->memory;
-    ws->second = ws->rows + batch;
-    ws->ahead[0] = ws->second + batch;
-    ws->ahead[1] = ws->ahead[0] + (products - 1) * ws->ahead_rows;
-    ws->product[0] = ws->floats;
-    ws->product[1] = ws->product[0] + (products - 1) * ws->product_floats;
-    ws->first_output = ws->product[1] + ws->product_floats;
-    ws->between[0] = ws->first_output + first_output * batch;
-    ws->between[1] = ws->between[0] + between * (buffers - 1);
-    return GATED_OK;
-}
-
-void gated_workspace_free(gated_workspace *ws)
-{
-    free(ws->memory);
-    free(ws->floats);
-    *ws = (gated_workspace){0};
 }

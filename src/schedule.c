@@ -16,15 +16,18 @@ static int longest_first(const void *a, const void *b)
     return p->row < q->row ? -1 : p->row > q->row;
 }
 
-static int64_t masked_steps(const gated_sequence *s, int64_t row)
+static int64_t masked_steps(const gated_sequence *s, int64_t row, int *has_holes)
 {
     int64_t count = 0;
-    for (int64_t t = 0; t < s->seq_len; t++)
-        count += s->mask[t * s->mask_time + row * s->mask_row] != 0;
+    for (int64_t t = 0; t < s->seq_len; t++) {
+        const int counts = s->mask[t * s->mask_time + row * s->mask_row] != 0;
+        *has_holes |= counts && count < t;
+        count += counts;
+    }
     return count;
 }
 
-static gated_status sort_rows(const gated_sequence *s, gated_schedule *schedule)
+static gated_status sort_rows(const gated_sequence *s, gated_schedule *schedule, int *has_holes)
 {
     const int64_t n = s->batch;
     row_steps *rows = malloc((n + 1) * sizeof *rows);
@@ -35,7 +38,7 @@ static gated_status sort_rows(const gated_sequence *s, gated_schedule *schedule)
         return GATED_NO_MEMORY;
     }
     for (int64_t i = 0; i < n; i++)
-        rows[i] = (row_steps){s->lengths ? s->lengths[i] : masked_steps(s, i), i};
+        rows[i] = (row_steps){s->lengths ? s->lengths[i] : masked_steps(s, i, has_holes), i};
     qsort(rows, n, sizeof *rows, longest_first);
     for (int64_t r = 0; r < n; r++) {
         schedule->order[r] = rows[r].row;
@@ -78,7 +81,7 @@ static gated_status schedule_packed(const gated_sequence *s, gated_schedule *sch
     return GATED_OK;
 }
 
-static gated_status check(const gated_sequence *s)
+gated_status gated_check_sequence(const gated_sequence *s)
 {
     if (s->seq_len < 0 || s->batch < 0 || s->seq_len > INT32_MAX || s->batch > INT32_MAX)
         return GATED_BAD_SIZE;
@@ -98,12 +101,13 @@ static gated_status check(const gated_sequence *s)
 gated_status gated_schedule_create(const gated_sequence *s, gated_schedule *schedule)
 {
     *schedule = (gated_schedule){.batch = s->batch, .seq_len = s->seq_len};
-    gated_status status = check(s);
-    if (status == GATED_OK && s->batch_sizes)
+    gated_status status = GATED_OK;
+    int has_holes = 0; /* a mask without is but lengths */
+    if (s->batch_sizes)
         status = schedule_packed(s, schedule);
     else if (status == GATED_OK && (s->lengths || s->mask))
-        status = sort_rows(s, schedule);
-    if (status == GATED_OK && s->mask)
+        status = sort_rows(s, schedule, &has_holes);
+    if (status == GATED_OK && has_holes)
         status = list_times(s, schedule);
     if (status != GATED_OK)
         gated_schedule_free(schedule);

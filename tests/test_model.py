@@ -224,10 +224,14 @@ def test_threads_share_one_model(model, x):
     assert not wrong
 
 
-@pytest.mark.parametrize("layers", [[], [None, None]])
-def test_a_model_is_one_module(layers):
-    with pytest.raises(ValueError, match="layers: expected one recurrent module"):
-        gc.Model(layers)
+def test_a_model_has_a_recurrent_layer():
+    with pytest.raises(ValueError, match="layers: expected at least one LSTM, GRU or RNN, got none"):
+        gc.Model([])
+
+
+def test_a_model_is_made_of_layers():
+    with pytest.raises(TypeError, match="layers: expected layers such as LayerSpec and Dense, got NoneType"):
+        gc.Model([None])
 
 
 def test_a_long_ragged_batch_needs_no_memory_for_its_dead_steps():

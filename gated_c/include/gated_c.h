@@ -25,6 +25,7 @@ typedef enum {
     GATED_NO_MEMORY,        /* an allocation failed */
     GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
     GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, or batch_sizes rises */
+    GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
     GATED_UNKNOWN_ISA,      /* GATED_C_ISA names an instruction set that this build does not have */
     GATED_UNUSABLE_ISA      /* GATED_C_ISA names an instruction set that this CPU does not have */
@@ -102,6 +103,7 @@ typedef struct {
     const gated_options *options; /* NULL for PyTorch's cell; GATED_RNN and peepholes need it */
 } gated_weights;
 
+/* One recurrent layer: a cell, in one or two directions. */
 typedef struct {
     gated_cell cell;
     int input_size;           /* C: D * (P or H) of the layer before */
@@ -110,57 +112,114 @@ typedef struct {
     int num_directions;       /* D: 1 or 2 */
     gated_weights weights[2]; /* forward, reverse */
     int reverse;              /* with D = 1: from the last step to the first; y stays in the order of time */
+} gated_recurrent;
+
+/* Elements of a model. Between them run sequences of steps, or vectors, which are sequences of one step. F: features. */
+typedef enum {
+    GATED_STACK,        /* recurrent layers on top of each other */
+    GATED_EMBEDDING,    /* row id of weight [count, F]; the first element only. `flag`: steps of id 0 do not count */
+    GATED_DENSE,        /* activation(weight x + bias): weight [F, input] */
+    GATED_CONV,         /* causal over time: weight [F, count taps, input], `dilation` steps apart, the last on the step */
+    GATED_ELEMENTWISE,  /* activation(x) */
+    GATED_SCALE,        /* weight * x + bias, each [F] */
+    GATED_LAYER_NORM,   /* (x - mean) / sqrt(variance + value), then like GATED_SCALE if there are weight and bias */
+    GATED_SOFTMAX,      /* over the features */
+    GATED_LOG_SOFTMAX,
+    GATED_MERGE_SUM,    /* of the first and second half of the features */
+    GATED_MERGE_MUL,
+    GATED_MERGE_AVE,
+    GATED_SLICE,        /* F features from number `count` on */
+    GATED_MASKING,      /* steps whose features all equal `value` do not count and become 0 */
+    GATED_UNMASK,       /* every step counts again */
+    GATED_FLIP,         /* the time axis back to front */
+    GATED_FLIP_MASK,    /* the same for which steps count only */
+    GATED_POOL_LAST,    /* to a vector: the last step that counts, */
+    GATED_POOL_FIRST,   /* the first, */
+    GATED_POOL_MEAN,    /* their mean, */
+    GATED_POOL_MAX,     /* their maximum, */
+    GATED_POOL_FINAL,   /* the last, and of its last `count` features the first; all 0 for a row without such steps */
+    GATED_REPEAT,       /* a vector to `count` equal steps */
+    GATED_RESHAPE       /* the T x input numbers of a row to `count` x F; every step counts */
+} gated_kind;
+
+/* y of a stack at steps that do not count. */
+typedef enum {
+    GATED_ZERO,
+    GATED_REPEAT_OUTPUT, /* that of the step before in the order of processing, zero before the first */
+    GATED_REPEAT_INITIAL /* the same, but the initial h before the first */
+} gated_masked;
+
+/* One element of a model; 0 and NULL where a kind has no use for a field. Read during gated_model_create only. */
+typedef struct {
+    gated_kind kind;
+    int input_size, output_size;  /* features; input_size 1 for ids */
+    const gated_recurrent *stack; /* [count] of GATED_STACK */
+    int count;
+    gated_masked masked;
+    const float *weight, *bias;
+    gated_activation activation;
+    float value;
+    int dilation;
+    int flag;
 } gated_layer;
 
 typedef struct gated_model gated_model;
 typedef struct gated_stream gated_stream;
 
-/* Packs the weights of a stack of layers for the chosen instruction set. Free with gated_model_free(NULL is fine). */
+/* Packs the weights of a chain of layers for the chosen instruction set. Free with gated_model_free(NULL is fine). */
 gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
 void gated_model_free(gated_model *model);
 
 /* Bytes of packed weights. */
 size_t gated_model_bytes(const gated_model *model);
 
-/* Floats of the state of `batch` rows: h [L*D, N, P or H], then for LSTM c [L*D, N, H]; directions forward, reverse. */
+/* Floats of the state of `batch` rows. Stack after stack: h [L*D, N, P or H], then for LSTM c [L*D, N, H]; directions
+ * forward, reverse. */
 size_t gated_state_size(const gated_model *model, int64_t batch);
 
 /* One forward pass. Describe ragged batches by at most one of lengths, mask and batch_sizes; a row's steps beyond its
- * length, or masked, are not computed, leave its state alone and set y to zero. The reverse direction starts at each
- * row's last live step. x, y and state must not overlap. */
+ * length, or masked, leave its state alone and set y to zero. The reverse direction starts at each row's last live step.
+ * x, y and state must not overlap. */
 typedef struct {
-    int64_t seq_len;              /* T, may be 0 */
+    int64_t seq_len;              /* T of x, may be 0; 1 for a vector */
     int64_t batch;                /* N, may be 0 */
-    const float *x;               /* x[t*x_time + n*x_row + c] */
+    const void *x;                /* float x[t*x_time + n*x_row + c]; of a model that begins with an embedding int32_t ids
+                                     x[t*x_time + n*x_row] */
     ptrdiff_t x_time, x_row;
-    float *y;                     /* y[t*y_time + n*y_row + j], j < D * (P or H), forward first */
+    float *y;                     /* y[t*y_time + n*y_row + j], j < F, for all steps of the result */
     ptrdiff_t y_time, y_row;
     float *state;                 /* [gated_state_size()], initial on entry, final on return */
     const int64_t *lengths;       /* [N], 0..T in any order, or NULL */
     const unsigned char *mask;    /* mask[t*mask_time + n*mask_row], 0 = skip, or NULL; strides in bytes */
     ptrdiff_t mask_time, mask_row;
-    const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Then x and y are packed time-major: step t
-                                     has batch_sizes[t] rows, x_row and y_row apart; x_time and y_time are ignored. */
+    const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Only for a model of one stack. Then x and y are
+                                     packed time-major: step t has batch_sizes[t] rows, x_row and y_row apart; x_time
+                                     and y_time are ignored. */
 } gated_sequence;
 
-/* Allocates scratch that does not grow with T, except between the layers of a bidirectional stack and for the step lists
- * of a mask (4 bytes a step and row) or of batch_sizes. */
+/* Allocates scratch that does not grow with T, except between layers where a reverse direction or GATED_FLIP needs the
+ * whole sequence, and for which steps count (a mask: 5 bytes a step and row). GATED_BAD_INDEX leaves y and state as
+ * they were. */
 gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
 /* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE
- * for models with a reverse direction. The state starts at zero. */
+ * for models with a reverse direction or another layer that needs the whole sequence. The state starts at zero. */
 gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
 void gated_stream_free(gated_stream *stream);
 
 /* The stream's own state, laid out as by gated_state_size(), to read and write until the next step or run. */
 float *gated_stream_state(gated_stream *stream);
 
-/* One tick: x [N, C] to y [N, P or H], contiguous; they may overlap. Allocates nothing, locks nothing, makes no system call. */
-void gated_stream_step(gated_stream *stream, const float *x, float *y);
+/* Back to zero, for the rows n with rows[n] != 0, or all if rows is NULL: the state, and what pools and convolutions keep. */
+void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
+
+/* One tick: x [N, C], or int32_t ids [N], to y [N, F], contiguous; they may overlap. A pool gives what it has of the steps
+ * so far. Allocates nothing, locks nothing, makes no system call. Fails with GATED_BAD_INDEX only, and then does nothing. */
+gated_status gated_stream_step(gated_stream *stream, const void *x, float *y);
 
 /* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. Allocates nothing. */
-void gated_stream_run(gated_stream *stream, int64_t steps, const float *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
-                      ptrdiff_t y_time, ptrdiff_t y_row);
+gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
+                              float *y, ptrdiff_t y_time, ptrdiff_t y_row);
 
 /* Instruction sets of this build, slowest first, the chosen one being the last usable unless the environment variable
  * GATED_C_ISA names another. `index` from 0; NULL past the end. */

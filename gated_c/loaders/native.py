@@ -3,11 +3,13 @@
 Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Three entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
-``gated_layers``   JSON: for each layer an object with the fields of `LayerSpec` but the weights
+``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or of the layer of
+                   `layers` that ``layer`` names
 ``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and then all tensors, sorted by name
 
-The checksum is verified whenever a file is opened, at about 2 GB/s. Reading maps the file, so all processes share one
-copy. Saving replaces a file and never writes into one that may be mapped.
+Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
+is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
+writes into one that may be mapped.
 """
 
 from __future__ import annotations
@@ -24,29 +26,51 @@ import numpy as np
 
 from gated_c.errors import FormatError
 from gated_c.files import replacing
+from gated_c.layers import Layer, PlainLayer, validate_chain
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
 from gated_c.spec import Activation, Array, LayerSpec
 
 VERSION = 1
 
-_TYPES = {"str": str, "int": int, "bool": bool, "float": float, "tuple[Activation, ...]": list}
-_FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(LayerSpec) if field.name != "weights"}
+_TYPES = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "float": float,
+    "tuple[Activation, ...]": list,
+    "Activation": Activation,
+}
+
+
+def _fields_of(layer_type: type[Layer]) -> dict[str, type]:
+    """The fields that are described: all but the weights."""
+    types = {field.name: _TYPES.get(str(field.type)) for field in fields(layer_type)}
+    return {name: kind for name, kind in types.items() if kind is not None}
+
+
+_FIELDS = _fields_of(LayerSpec)
 
 #: What a cell does beyond PyTorch's: written only where it differs from these defaults.
 _OPTIONS = {name: getattr(LayerSpec, name) for name in list(_FIELDS)[list(_FIELDS).index("name") + 1 :]}
 
+_PLAIN = {layer_type.__name__: layer_type for layer_type in PlainLayer.__subclasses__()}
 
-def save(layers: Sequence[LayerSpec], path: str | bytes | os.PathLike[str]) -> None:
-    """Write the layers, in order. The file appears whole or not at all. Raises ``ValueError`` for weights that do not
-    fit their layer, ``OSError`` where nothing can be written."""
-    for layer in layers:
-        layer.validate()
+_GOLDEN = "golden"
+
+
+def save(
+    layers: Sequence[Layer], path: str | bytes | os.PathLike[str], golden: Mapping[str, Array] | None = None
+) -> None:
+    """Write the layers, in order, and the vectors to check them with. The file appears whole or not at all. Raises
+    ``ValueError`` for weights that do not fit their layer, ``OSError`` where nothing can be written."""
+    validate_chain(layers)
     arrays = {
         f"{index}.{name}": np.ascontiguousarray(weight)
         for index, layer in enumerate(layers)
         for name, weight in layer.weights.items()
     }
+    arrays |= golden or {}
     description = json.dumps([_describe(layer) for layer in layers])
     metadata = {
         "gated_version": str(VERSION),
@@ -59,19 +83,24 @@ def save(layers: Sequence[LayerSpec], path: str | bytes | os.PathLike[str]) -> N
         os.fsync(file.fileno())
 
 
-def _describe(layer: LayerSpec) -> dict[str, Any]:
-    values = {name: _plain(getattr(layer, name), kind) for name, kind in _FIELDS.items()}
+def _describe(layer: Layer) -> dict[str, Any]:
+    values = {name: _plain(getattr(layer, name), kind) for name, kind in _fields_of(type(layer)).items()}
+    if isinstance(layer, PlainLayer):
+        return {"layer": type(layer).__name__, **values}
     return {name: value for name, value in values.items() if name not in _OPTIONS or value != _OPTIONS[name]}
 
 
 def _plain(value: Any, kind: type) -> Any:
     """A field as the type that `read` insists on, which NumPy's scalars are not."""
     if kind is list:
-        return tuple(Activation(str(name), float(alpha), float(beta)) for name, alpha, beta in value)
+        return tuple(_plain(activation, Activation) for activation in value)
+    if kind is Activation:
+        name, alpha, beta = value
+        return Activation(str(name), float(alpha), float(beta))
     return kind(value)
 
 
-def read(path: str | os.PathLike[str]) -> list[LayerSpec]:
+def read(path: str | os.PathLike[str]) -> list[Layer]:
     """The layers of a file, in order. Their weights are read-only views of the mapped file."""
     tensors, metadata = open_safetensors(path)
     if not is_native(metadata):
@@ -104,19 +133,24 @@ def _array(name: str, tensor: MappedTensor) -> Array:
     return np.require(tensor.view(), np.float32, "A")
 
 
-def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[LayerSpec]:
+def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[Layer]:
     weights: defaultdict[str, dict[str, Array]] = defaultdict(dict)
     for key, array in arrays.items():
         index, _, name = key.partition(".")
         weights[index][name] = array
-    if not isinstance(descriptions, list) or len(descriptions) != len(weights):
-        raise FormatError("gated_layers: expected a list with one description for each layer that has weights")
-    return [_layer(description, weights[str(index)]) for index, description in enumerate(descriptions)]
+    weights.pop(_GOLDEN, None)
+    if not isinstance(descriptions, list) or not weights.keys() <= {str(n) for n in range(len(descriptions))}:
+        raise FormatError("gated_layers: expected a list with a description for each layer that has weights")
+    layers = [_layer(description, weights[str(index)]) for index, description in enumerate(descriptions)]
+    validate_chain(layers)
+    return layers
 
 
-def _layer(description: Any, weights: Mapping[str, Array]) -> LayerSpec:
+def _layer(description: Any, weights: Mapping[str, Array]) -> Layer:
     if not isinstance(description, dict):
         raise FormatError("gated_layers: expected an object for each layer")
+    if "layer" in description:
+        return _plain_layer(description, weights)
     described = _OPTIONS | {"activations": []} | description
     if {name: type(value) for name, value in described.items()} != _FIELDS:
         raise FormatError(f"gated_layers: expected {', '.join(set(_FIELDS) - set(_OPTIONS))} for each layer")
@@ -126,6 +160,27 @@ def _layer(description: Any, weights: Mapping[str, Array]) -> LayerSpec:
     layer = LayerSpec(weights=weights, **described)
     layer.validate()
     return layer
+
+
+def _plain_layer(description: dict[str, Any], weights: Mapping[str, Array]) -> PlainLayer:
+    kind = description["layer"]
+    if not isinstance(kind, str) or kind not in _PLAIN:
+        raise FormatError(
+            f"gated_layers: expected a kind of layer, got {shown(str(kind))!r}; a newer gated_c may know it"
+        )
+    layer_type, expected = _PLAIN[kind], _fields_of(_PLAIN[kind])
+    values = {name: value for name, value in description.items() if name != "layer"}
+    if "activation" in values:
+        values["activation"] = _activation(values["activation"])
+    if {name: type(value) for name, value in values.items()} != expected:
+        raise FormatError(f"gated_layers: expected {', '.join(expected)} for a layer of kind {kind}")
+    arrays = {field.name for field in fields(layer_type)} - expected.keys()
+    if not weights.keys() <= arrays:
+        raise FormatError(f"{kind}: unexpected {shown(', '.join(weights.keys() - arrays))}")
+    try:
+        return layer_type(**values, **weights)  # type: ignore[arg-type]
+    except TypeError as error:  # a weight is missing
+        raise FormatError(f"{kind}: {error}") from None
 
 
 def _activation(values: Any) -> Activation:

@@ -44,27 +44,39 @@ static float zeros[1 << 16];
 int main(void)
 {
     const gated_weights weights = {.weight_ih = zeros, .weight_hh = zeros, .bias_ih = zeros, .bias_hh = zeros};
-    gated_layer layers[] = {
+    gated_recurrent recurrent[] = {
         {.cell = GATED_LSTM, .input_size = 5, .hidden_size = 60},
         {.cell = GATED_LSTM, .input_size = 60, .hidden_size = 50, .proj_size = 20},
         {.cell = GATED_GRU, .input_size = 20, .hidden_size = 64},
         {.cell = GATED_GRU_RESET_BEFORE, .input_size = 64, .hidden_size = 64},
     };
     for (int i = 0; i < 4; i++) {
-        layers[i].num_directions = 1;
-        layers[i].weights[0] = weights;
+        recurrent[i].num_directions = 1;
+        recurrent[i].weights[0] = weights;
     }
-    layers[1].weights[0].weight_hr = zeros;
+    recurrent[1].weights[0].weight_hr = zeros;
+    const gated_layer layers[] = {
+        {.kind = GATED_CONV, .input_size = 5, .output_size = 5, .count = 3, .dilation = 2, .weight = zeros,
+         .activation = {GATED_TANH, 0, 0}},
+        {.kind = GATED_MASKING, .input_size = 5, .output_size = 5, .value = 1},
+        {.kind = GATED_STACK, .input_size = 5, .output_size = 64, .stack = recurrent, .count = 4},
+        {.kind = GATED_POOL_MEAN, .input_size = 64, .output_size = 64},
+        {.kind = GATED_DENSE, .input_size = 64, .output_size = 64, .weight = zeros, .activation = {GATED_LINEAR, 0, 0}},
+        {.kind = GATED_SOFTMAX, .input_size = 64, .output_size = 64},
+    };
     gated_model *model;
     gated_stream *stream;
-    if (gated_model_create(layers, 4, &model) || gated_stream_create(model, 3, &stream))
+    if (gated_model_create(layers, 6, &model) || gated_stream_create(model, 3, &stream))
         return 1;
     static float x[100 * 3 * 5], y[100 * 3 * 64];
     const long created = calls;
     for (int i = 0; i < 1000; i++)
         gated_stream_step(stream, x, y);
     gated_stream_run(stream, 100, x, 15, 5, y, 192, 64);
+    x[7] = 1;
+    gated_stream_step(stream, x, y);
     gated_stream_state(stream);
+    gated_stream_reset(stream, NULL);
     const long after = calls;
     gated_stream_free(stream);
     gated_model_free(model);

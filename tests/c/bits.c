@@ -39,7 +39,7 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
     const int gates = gated_cell_gates(cell), h_size = projection ? projection : hidden;
     const float bound = 1.5f / (float)(1 + hidden / 8);
     seed = (uint32_t)(cell * 7919 + input * 131 + hidden);
-    gated_layer layers[2] = {{.cell = cell, .input_size = input}, {.cell = cell, .input_size = directions * h_size}};
+    gated_recurrent layers[2] = {{.cell = cell, .input_size = input}, {.cell = cell, .input_size = directions * h_size}};
     for (int l = 0; l < 2; l++) {
         layers[l].hidden_size = hidden;
         layers[l].proj_size = projection;
@@ -54,11 +54,21 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
                 .peephole = cell == GATED_LSTM && general ? randoms((size_t)3 * hidden, 1) : NULL,
                 .options = general ? &options : NULL};
     }
+    const int out = directions * h_size;
+    float *weight = randoms((size_t)out * out, bound), *bias = randoms(out, 1);
+    const gated_layer chain[] = {
+        {.kind = GATED_STACK, .input_size = input, .output_size = out, .stack = layers, .count = 2},
+        {.kind = GATED_LAYER_NORM, .input_size = out, .output_size = out, .value = 1e-3f},
+        {.kind = GATED_DENSE, .input_size = out, .output_size = out, .weight = weight, .bias = bias,
+         .activation = {GATED_SELU, 0, 0}},
+        {.kind = GATED_LOG_SOFTMAX, .input_size = out, .output_size = out},
+        {.kind = GATED_SCALE, .input_size = out, .output_size = out, .weight = weight, .bias = bias},
+        {.kind = GATED_SOFTMAX, .input_size = out, .output_size = out},
+    };
     gated_model *model;
-    gated_status status = gated_model_create(layers, 2, &model);
+    gated_status status = gated_model_create(chain, general ? 6 : 1, &model);
     if (status != GATED_OK)
         fail("model", status);
-    const ptrdiff_t out = directions * h_size;
     const size_t state_size = gated_state_size(model, batch);
     float *x = randoms((size_t)steps * batch * input, 2), *y = randoms((size_t)steps * batch * out, 1);
     float *state = randoms(state_size, 1);
@@ -76,7 +86,7 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
             free((void *)w->weight_ih), free((void *)w->weight_hh), free((void *)w->bias_ih);
             free((void *)w->bias_hh), free((void *)w->weight_hr), free((void *)w->peephole);
         }
-    free(x), free(y), free(state);
+    free(x), free(y), free(state), free(weight), free(bias);
     gated_model_free(model);
 }
 

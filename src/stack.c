@@ -1,0 +1,230 @@
+/* A stack: layers validated, their weights packed, their place in the state fixed. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SIZE = 1 << 24 }; /* of any layer dimension: keeps every product of sizes within 64 bits */
+
+/* What runs a public cell: kernels for PyTorch's form of it and for its form with options. */
+typedef struct {
+    int plain, general;
+} cell_kernels;
+
+enum { NONE = -1 };
+
+static const cell_kernels kernels_of[] = {
+    [GATED_LSTM] = {GATED_KERNEL_lstm, GATED_KERNEL_lstm_general},
+    [GATED_GRU] = {GATED_KERNEL_gru, GATED_KERNEL_gru_general},
+    [GATED_RNN_TANH] = {GATED_KERNEL_rnn_tanh, NONE},
+    [GATED_RNN_RELU] = {GATED_KERNEL_rnn_relu, NONE},
+    [GATED_GRU_RESET_BEFORE] = {GATED_KERNEL_gru_gates, GATED_KERNEL_gru_gates},
+    [GATED_RNN] = {NONE, GATED_KERNEL_rnn_general},
+};
+
+enum { NUM_CELLS = sizeof kernels_of / sizeof *kernels_of };
+
+static const gated_options default_options = {.activation = {{GATED_SIGMOID, 0, 0}, {GATED_TANH, 0, 0}, {GATED_TANH, 0, 0}}};
+
+int gated_cell_gates(gated_cell cell)
+{
+    switch (cell) {
+    case GATED_LSTM:             return 4;
+    case GATED_GRU:
+    case GATED_GRU_RESET_BEFORE: return 3;
+    default:                     return 1;
+    }
+}
+
+int gated_cell_has_c(gated_cell cell)
+{
+    return cell == GATED_LSTM;
+}
+
+static int layer_output(const gated_recurrent *layer)
+{
+    return layer->num_directions * (layer->proj_size ? layer->proj_size : layer->hidden_size);
+}
+
+static int in_range(int size, int least)
+{
+    return size >= least && size <= MAX_SIZE;
+}
+
+static int options_known(const gated_options *options)
+{
+    for (int i = 0; i < 3; i++)
+        if ((unsigned)options->activation[i].function > GATED_SQUAREPLUS)
+            return 0;
+    return 1;
+}
+
+static int weights_complete(const gated_recurrent *layer)
+{
+    for (int d = 0; d < layer->num_directions; d++) {
+        const gated_weights *w = &layer->weights[d];
+        const cell_kernels kernels = kernels_of[layer->cell];
+        if (!w->weight_ih || !w->weight_hh || (layer->proj_size != 0) != (w->weight_hr != NULL))
+            return 0;
+        if ((w->options ? kernels.general : kernels.plain) == NONE || (w->options && !options_known(w->options)))
+            return 0;
+        if (w->peephole && (layer->cell != GATED_LSTM || !w->options))
+            return 0;
+    }
+    return 1;
+}
+
+static gated_status check(const gated_recurrent *layers, int num_layers)
+{
+    if (num_layers < 1)
+        return GATED_BAD_SIZE;
+    for (int l = 0; l < num_layers; l++) {
+        const gated_recurrent *layer = &layers[l];
+        if ((unsigned)layer->cell >= NUM_CELLS || !in_range(layer->input_size, 1) || !in_range(layer->hidden_size, 1)
+            || !in_range(layer->proj_size, 0) || (layer->num_directions != 1 && layer->num_directions != 2)
+            || (layer->proj_size && layer->cell != GATED_LSTM) || (layer->reverse && layer->num_directions == 2)
+            || !weights_complete(layer))
+            return GATED_BAD_SIZE;
+        if (l > 0 && layer->input_size != layer_output(&layers[l - 1]))
+            return GATED_BAD_SIZE;
+    }
+    return GATED_OK;
+}
+
+/* r and z in one product; n, which needs r * h of all units, in a second. */
+static gated_status pack_reset_before(const gated_kernels *const *tables, const gated_unpacked *gru, gated_scan *scan)
+{
+    const size_t input = (size_t)2 * gru->units * gru->inputs, hidden = (size_t)2 * gru->units * gru->recurrent;
+    const size_t bias = (size_t)2 * gru->units;
+    gated_unpacked candidate = *gru;
+    candidate.cell = GATED_KERNEL_gru_candidate;
+    candidate.weight_ih += input;
+    candidate.weight_hh += hidden;
+    if (candidate.bias_ih)
+        candidate.bias_ih += bias;
+    if (candidate.bias_hh)
+        candidate.bias_hh += bias;
+    gated_status status = gated_pack(tables, gru, &scan->cell);
+    return status == GATED_OK ? gated_pack(tables, &candidate, &scan->second) : status;
+}
+
+static gated_status create_scan(const gated_kernels *const *tables, const gated_recurrent *layer, int direction,
+                                gated_scan *scan)
+{
+    const gated_weights *w = &layer->weights[direction];
+    const cell_kernels kernels = kernels_of[layer->cell];
+    scan->reverse = direction == 1 || layer->reverse;
+    scan->has_c = gated_cell_has_c(layer->cell);
+    scan->hidden_size = layer->hidden_size;
+    scan->output_size = layer->proj_size ? layer->proj_size : layer->hidden_size;
+
+    gated_unpacked cell = {w->options ? kernels.general : kernels.plain, layer->input_size, scan->output_size,
+                        layer->hidden_size, w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh, w->peephole, w->options};
+    if (layer->cell == GATED_GRU_RESET_BEFORE) {
+        cell.options = w->options ? w->options : &default_options;
+        return pack_reset_before(tables, &cell, scan);
+    }
+    gated_status status = gated_pack(tables, &cell, &scan->cell);
+    if (status != GATED_OK || !layer->proj_size)
+        return status;
+    const gated_unpacked projection = {.cell = GATED_KERNEL_linear, .inputs = layer->hidden_size,
+                                    .units = layer->proj_size, .weight_ih = w->weight_hr};
+    return gated_pack(tables, &projection, &scan->second);
+}
+
+/* All h come before all c, so that a stack's h is one array [L*D, N, P or H], as PyTorch has it. */
+static void place_state(gated_stack *stack, const gated_recurrent *layers)
+{
+    size_t at = 0;
+    for (int c = 0; c < 2; c++) {
+        for (int l = 0; l < stack->num_layers; l++) {
+            for (int d = 0; d < layers[l].num_directions; d++) {
+                gated_scan *scan = &stack->layers[l].scan[d];
+                if (c == 0) {
+                    scan->h_offset = at;
+                    at += scan->output_size;
+                } else if (scan->has_c) {
+                    scan->c_offset = at;
+                    at += scan->hidden_size;
+                }
+            }
+        }
+    }
+    stack->state_per_row = at;
+}
+
+gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **created)
+{
+    const gated_kernels *const *tables = NULL;
+    gated_status status = check(layers, num_layers);
+    if (status == GATED_OK)
+        status = gated_chosen_tables(&tables);
+    if (status != GATED_OK)
+        return status;
+
+    gated_stack *stack = calloc(1, sizeof *stack + num_layers * sizeof *stack->layers);
+    if (!stack)
+        return GATED_NO_MEMORY;
+    stack->num_layers = num_layers;
+    for (int l = 0; l < num_layers && status == GATED_OK; l++) {
+        gated_stack_layer *layer = &stack->layers[l];
+        layer->num_directions = layers[l].num_directions;
+        layer->input_size = layers[l].input_size;
+        layer->output_size = layer_output(&layers[l]);
+        stack->reverse |= layer->num_directions == 2 || layers[l].reverse;
+        for (int d = 0; d < layer->num_directions && status == GATED_OK; d++)
+            status = create_scan(tables, &layers[l], d, &layer->scan[d]);
+    }
+    if (status != GATED_OK) {
+        gated_stack_free(stack);
+        return status;
+    }
+    place_state(stack, layers);
+    *created = stack;
+    return GATED_OK;
+}
+
+void gated_stack_free(gated_stack *stack)
+{
+    for (int l = 0; stack && l < stack->num_layers; l++) {
+        for (int d = 0; d < 2; d++) {
+            gated_product_free(&stack->layers[l].scan[d].cell);
+            gated_product_free(&stack->layers[l].scan[d].second);
+        }
+    }
+    free(stack);
+}
+
+size_t gated_stack_bytes(const gated_stack *stack)
+{
+    size_t bytes = 0;
+    for (int l = 0; l < stack->num_layers; l++)
+        for (int d = 0; d < 2; d++)
+            bytes += stack->layers[l].scan[d].cell.bytes + stack->layers[l].scan[d].second.bytes;
+    return bytes;
+}
+
+int gated_stack_output(const gated_stack *stack)
+{
+    return stack->layers[stack->num_layers - 1].output_size;
+}
+
+static void copy_or_clear(float *to, const float *from, size_t at, size_t floats)
+{
+    if (from)
+        memcpy(to + at, from + at, floats * sizeof *to);
+    else
+        memset(to + at, 0, floats * sizeof *to);
+}
+
+void gated_stack_set_row(const gated_stack *stack, float *state, const float *from, int64_t batch, int64_t n)
+{
+    for (int l = 0; l < stack->num_layers; l++) {
+        for (int d = 0; d < stack->layers[l].num_directions; d++) {
+            const gated_scan *scan = &stack->layers[l].scan[d];
+            copy_or_clear(state, from, scan->h_offset * batch + n * scan->output_size, scan->output_size);
+            if (scan->has_c)
+                copy_or_clear(state, from, scan->c_offset * batch + n * scan->hidden_size, scan->hidden_size);
+        }
+    }
+}
