@@ -46,6 +46,7 @@ class PlainLayer:
     takes: ClassVar[str] = "any"
     gives: ClassVar[str] = "same"
     streamable: ClassVar[bool] = True
+    stepwise: ClassVar[bool] = True  # what it makes of a step depends on that step only
 
     @property
     def input_size(self) -> int:
@@ -133,6 +134,7 @@ class Masking(PlainLayer):
     value: float = 0.0
 
     takes: ClassVar[str] = "sequence"
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core:
@@ -146,6 +148,7 @@ class Unmask(PlainLayer):
     size: int
 
     takes: ClassVar[str] = "sequence"
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core:
@@ -164,6 +167,7 @@ class Flip(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core:
@@ -209,6 +213,7 @@ class Conv(PlainLayer):
     dilation: int = 1
 
     takes: ClassVar[str] = "sequence"
+    stepwise: ClassVar[bool] = False
 
     @property
     def input_size(self) -> int:
@@ -346,6 +351,7 @@ class Split(PlainLayer):
     size: int
 
     gives: ClassVar[str] = "result"
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core | None:
@@ -392,6 +398,7 @@ class Pool(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
     gives: ClassVar[str] = "vector"
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core:
@@ -414,6 +421,7 @@ class Repeat(PlainLayer):
     takes: ClassVar[str] = "vector"
     gives: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+    stepwise: ClassVar[bool] = False
 
     @property
     def core(self) -> Core:
@@ -436,6 +444,7 @@ class Reshape(PlainLayer):
     new_size: int
 
     streamable: ClassVar[bool] = False
+    stepwise: ClassVar[bool] = False
 
     @property
     def input_size(self) -> int:

@@ -164,8 +164,8 @@ class Model:
         return y, final
 
     def stream(self, batch: int = 1) -> Stream:
-        """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the end
-        of the sequence first, as a reverse direction does."""
+        """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the
+        end of the sequence first, as a reverse direction does."""
         batch = index(batch)
         if not 1 <= batch < 2**31:
             raise ValueError(f"batch: expected 1 to {2**31 - 1}, got {batch}")
@@ -180,6 +180,19 @@ class Model:
         from gated_c.loaders import native
 
         native.save(self.layers, path, None if golden is None else record(self, golden))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of y for an x of ``shape``. Raises ``ValueError`` if x cannot have it."""
+        whole = (*shape, 1) if self.takes == "ids" else tuple(shape)
+        axes = 2 if self.takes == "vector" else 3
+        if len(whole) not in (axes - 1, axes) or whole[-1] != self.input_size:
+            raise ValueError(f"x: expected {self._forms()}, got {shape}")
+        lead = whole[:-1]
+        if self.takes == "vector":
+            return self._y_shape(steps_after(self.layers, 1), lead)
+        time = 1 if self.batch_first and len(lead) == 2 else 0
+        rows = tuple(size for axis, size in enumerate(lead) if axis != time)
+        return self._y_shape(steps_after(self.layers, lead[time]), rows)
 
     def _run_packed(self, x: Any, state: Any, lengths: Any, mask: Any, out: Any) -> tuple[Any, Any]:
         if lengths is not None or mask is not None or out is not None:
@@ -226,16 +239,19 @@ class Model:
             raise IndexError(f"x: expected ids of 0 to {count - 1}, got {np.asarray(x)[place]} at {place}")
         return ids
 
+    def _y_shape(self, seq_len: int, rows: tuple[int, ...]) -> tuple[int, ...]:
+        """Of y with ``seq_len`` steps; ``rows`` is (N,), or () without a batch axis."""
+        steps = () if self.gives == "vector" else (seq_len,)
+        features = () if self.squeezed else (self.output_size,)
+        return (*rows, *steps, *features) if self.batch_first else (*steps, *rows, *features)
+
     def _output(self, out: Array | None, x: npt.NDArray[Any], unbatched: bool) -> tuple[Array, Array]:
         """y in the caller's shape and as a [T,N,F] view."""
         seq_len, batch = x.shape[:2]
         if len(self.layers) > 1:
             seq_len = steps_after(self.layers, seq_len)
         swap = self.batch_first and not unbatched
-        steps = () if self.gives == "vector" else (seq_len,)
-        rows = () if unbatched else (batch,)
-        features = () if self.squeezed else (self.output_size,)
-        shape = (*rows, *steps, *features) if swap else (*steps, *rows, *features)
+        shape = self._y_shape(seq_len, () if unbatched else (batch,))
         if out is None:
             y = np.empty(shape, np.float32)
         else:

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_c.arrays import Array
+from gated_c.layers import Embedding, Layer
 from gated_c.model import Model
+from gated_c.spec import LayerSpec
 
 Lengths = npt.NDArray[np.int64]
 
@@ -24,14 +26,12 @@ FULL_BATCH = 64  # rows from which more of them at once are no faster
 
 
 def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
-    """The mapped array of a ``.npy`` file, [T,N,C] ([N,T,C] if ``batch_first``) or [T,C]; else ``ValueError``."""
+    """The mapped array of a ``.npy`` file, in a form that the model takes; else ``ValueError``."""
     x = _open(path)
-    if x.dtype.kind not in "fiub":
-        raise ValueError(f"expected real numbers, got {x.dtype}")
-    if x.ndim not in (2, 3) or x.shape[-1] != model.input_size:
-        batched = "N, T" if model.batch_first else "T, N"
-        expected = f"({batched}, {model.input_size}) or (T, {model.input_size})"
-        raise ValueError(f"expected an array {expected}, got {x.shape}")
+    expected, kinds = ("integer ids", "iu") if model.takes == "ids" else ("real numbers", "fiub")
+    if x.dtype.kind not in kinds:
+        raise ValueError(f"expected {expected}, got {x.dtype}")
+    model.output_shape(x.shape)  # complains of a wrong one
     return x
 
 
@@ -82,36 +82,57 @@ def create_output(path: Path, shape: tuple[int, ...]) -> Array:
 
 
 def seq_len_and_batch(model: Model, x: npt.NDArray[Any]) -> tuple[int, int]:
-    """T and N of x [T,N,C], [N,T,C] or [T,C]."""
-    if x.ndim == 2:
-        return len(x), 1
-    return (x.shape[1], x.shape[0]) if model.batch_first else (x.shape[0], x.shape[1])
+    """T and N of x; a vector has one step."""
+    lead = x.shape if model.takes == "ids" else x.shape[:-1]
+    if model.takes == "vector":
+        return 1, math.prod(lead)
+    if len(lead) == 1:
+        return lead[0], 1
+    return (lead[1], lead[0]) if model.batch_first else (lead[0], lead[1])
 
 
 def run(model: Model, x: npt.NDArray[Any], y: Array, lengths: Lengths | None, advance: Callable[[int], object]) -> None:
     """Fill y with the model's output for x, the same bits as in one call. ``advance`` hears of every block's N * T."""
     seq_len, batch = seq_len_and_batch(model, x)
-    if x.ndim == 2:
-        row_axis = 0 if model.batch_first else 1
-        x, y = np.expand_dims(x, row_axis), np.expand_dims(y, row_axis)
+    if x.ndim < (2 if model.takes != "sequence" else 3):
+        x, y = _with_rows(model, model.takes, x), _with_rows(model, model.gives, y)
     steps, rows = block_size(model, seq_len, batch)
     for row in range(0, batch, rows):
         state = None
+        n = slice(row, min(row + rows, batch))
         for time in range(0, seq_len, steps):
-            n, t = slice(row, min(row + rows, batch)), slice(time, min(time + steps, seq_len))
-            block = (n, t) if model.batch_first else (t, n)
+            t = slice(time, min(time + steps, seq_len))
             live = None if lengths is None else np.clip(lengths[n] - t.start, 0, t.stop - t.start)
-            y[block], state = model(x[block], state, lengths=live)
+            part, state = model(x[_block(model, model.takes, n, t)], state, lengths=live)
+            y[_block(model, model.gives, n, t if steps < seq_len else slice(None))] = part
             advance((n.stop - n.start) * (t.stop - t.start))
 
 
+def _with_rows(model: Model, kind: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What x or y would be with an axis of one row."""
+    return np.expand_dims(array, 0 if model.batch_first or kind == "vector" else 1)
+
+
+def _block(model: Model, kind: str, n: slice, t: slice) -> tuple[slice, ...]:
+    if kind == "vector":
+        return (n,)
+    return (n, t) if model.batch_first else (t, n)
+
+
 def block_size(model: Model, seq_len: int, batch: int) -> tuple[int, int]:
-    """Steps and rows of a block. A bidirectional model needs whole sequences; others carry their state on."""
+    """Steps and rows of a block. Some models need whole sequences; others carry their state on."""
     width = model.input_size + model.output_size
     whole_sequences = max(1, BLOCK_FLOATS // max(1, seq_len * width))
-    if not model.streamable:
+    if not all(layer.streamable and _is_stepwise(layer) for layer in model.layers):
         return max(1, seq_len), whole_sequences
     # Rows lie apart in a batch-first file: few of them with many steps each read it in long runs.
     rows = min(batch, max(FULL_BATCH, whole_sequences)) if model.batch_first else batch
     steps = min(BLOCK_FLOATS // width, BLOCK_MACS // model.num_parameters) // max(1, rows)
     return max(1, min(seq_len, steps)), max(1, rows)
+
+
+def _is_stepwise(layer: Layer) -> bool:
+    """Whether a sequence can be cut anywhere, with nothing but the state to carry on."""
+    if isinstance(layer, LayerSpec):
+        return layer.masked == "zero"
+    return layer.stepwise and not (isinstance(layer, Embedding) and layer.mask_zero)

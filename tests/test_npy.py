@@ -11,6 +11,7 @@ from conftest import random_spec
 
 import gated_c as gc
 from gated_c import npy
+from gated_c.layers import Conv, Dense, Embedding, Pool, Repeat, Squeeze
 
 T, N, C, H = 11, 5, 3, 4
 
@@ -32,9 +33,7 @@ def run(model: gc.Model, path: Path, lengths: np.ndarray | None = None) -> np.nd
     """The output file for the input file ``path``, loaded."""
     x = npy.open_input(model, path)
     output = path.with_name("y.npy")
-    npy.run(
-        model, x, npy.create_output(output, (*x.shape[:-1], H * (1 + model.bidirectional))), lengths, lambda _: None
-    )
+    npy.run(model, x, npy.create_output(output, model.output_shape(x.shape)), lengths, lambda _: None)
     return np.load(output)
 
 
@@ -49,6 +48,60 @@ def test_blocks_have_the_bits_of_one_call(path, monkeypatch, bidirectional, batc
     x = random(N, T, C) if batch_first else random(T, N, C)
     np.save(path, x)
     np.testing.assert_array_equal(run(model, path, lengths), model(x, lengths=lengths)[0], strict=True)
+
+
+def chain(batch_first, *layers):
+    gru = random_spec(np.random.default_rng(0), "gru", C, H, batch_first=batch_first)
+    return gc.Model(
+        [layer for layer in layers if isinstance(layer, Embedding)]
+        + [gru]
+        + [layer for layer in layers if not isinstance(layer, Embedding)]
+    )
+
+
+CHAINS = {
+    "dense": [Dense(random(2, H))],
+    "squeezed": [Dense(random(1, H)), Squeeze()],
+    "pooled": [Pool(H, "mean"), Dense(random(2, H))],
+    "convolved": [Conv(random(2, 3, H))],
+    "ids": [Embedding(random(9, C), mask_zero=True), Pool(H, "last")],
+    "ids, every step": [Embedding(random(9, C)), Dense(random(2, H))],
+    "repeated": [Pool(H, "max"), Repeat(H, 3)],
+}
+
+
+@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("lengths", [None, np.array([3, 0, T, 1, 7])])
+@pytest.mark.parametrize("block_floats", [1, 100])
+def test_blocks_of_chains_have_the_bits_of_one_call(path, monkeypatch, layers, batch_first, lengths, block_floats):
+    monkeypatch.setattr(npy, "BLOCK_FLOATS", block_floats)
+    monkeypatch.setattr(npy, "FULL_BATCH", 2)
+    model = chain(batch_first, *layers)
+    lead = (N, T) if batch_first else (T, N)
+    x = np.random.default_rng(2).integers(0, 9, lead) if model.takes == "ids" else random(*lead, C)
+    np.save(path, x)
+    np.testing.assert_array_equal(run(model, path, lengths), model(x, lengths=lengths)[0], strict=True)
+    one = x[0] if batch_first else x[:, 0]
+    np.save(path, one)
+    np.testing.assert_array_equal(run(model, path), model(one)[0], strict=True)
+
+
+def test_vectors_are_rows(path):
+    decoder = random_spec(np.random.default_rng(0), "gru", C, H)
+    model = gc.Model([Repeat(C, 4), decoder])
+    for x in (random(N, C), random(C)):
+        np.save(path, x)
+        np.testing.assert_array_equal(run(model, path), model(x)[0], strict=True)
+
+
+@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_shape_of_a_result_is_known_beforehand(layers, batch_first):
+    model = chain(batch_first, *layers)
+    for lead in [(T,), (4, T) if batch_first else (T, 4)]:
+        x = np.zeros(lead, np.int64) if model.takes == "ids" else random(*lead, C)
+        assert model.output_shape(x.shape) == model(x)[0].shape
 
 
 def test_heavy_models_take_short_blocks(monkeypatch):
@@ -110,7 +163,7 @@ def header_of_shape(shape: str, descr: str = "<f4") -> bytes:
         (header_of_shape("(4294967296, 4294967296, 3)"), "truncated: .*"),
         (header_of_shape("(5, 3)", "|O"), "object arrays are not supported"),
         (header_of_shape("(0, 3)", "<c8"), "expected real numbers, got complex64"),
-        (header_of_shape("(0, 4)"), r"expected an array \(T, N, 3\) or \(T, 3\), got \(0, 4\)"),
+        (header_of_shape("(0, 4)"), r"x: expected \(T, N, 3\) or \(T, 3\), got \(0, 4\)"),
     ],
 )
 def test_what_is_no_input_is_a_value_error(path, content, message):
