@@ -66,19 +66,10 @@ def features(window: Array) -> Array:
     return np.stack([(line - line.mean(axis=0)) / SCALE, measured], axis=-1, dtype=np.float32)
 
 
-class GapFiller:
-    """The trained LSTM and its read-out."""
-
-    def __init__(self) -> None:
-        self.lstm = gc.load(HERE / "co2.pt", prefix="lstm")
-        with np.load(HERE / "co2_dense.npz") as dense:
-            self.weight, self.bias = dense["weight"], dense["bias"]
-
-    def __call__(self, window: Array) -> Array:
-        """The ppm [GAP, N] in the gaps of windows [T, N]: the straight line and what the network adds to it."""
-        y, _ = self.lstm(features(window))
-        correction = y[HIDDEN] @ self.weight.T + self.bias
-        return bridge(window)[HIDDEN] + SCALE * correction[..., 0]
+def fill(model: gc.Model, window: Array) -> Array:
+    """The ppm [GAP, N] in the gaps of windows [T, N]: the straight line and what the network adds to it."""
+    y, _ = model(features(window))
+    return bridge(window)[HIDDEN] + SCALE * y[HIDDEN]
 
 
 def as_last_year(ppm: Array, window: Array) -> Array:
@@ -95,21 +86,21 @@ def main() -> None:
     weeks, ppm = load_co2()
     held_out = windows(ppm[weeks >= FIRST_HELD_OUT])
     truth = held_out[HIDDEN]
-    fill = GapFiller()
+    model = gc.load(HERE / "co2.gated")
 
     print(f"RMSE of {truth.shape[1]} gaps of {GAP} weeks from {FIRST_HELD_OUT} on, in ppm")
-    print(f"    network: {rmse(fill(held_out), truth):.2f}")
+    print(f"    network: {rmse(fill(model, held_out), truth):.2f}")
     print(f"    straight line: {rmse(bridge(held_out)[HIDDEN], truth):.2f}")
     print(f"    as the year before: {rmse(as_last_year(ppm, held_out), truth):.2f}")
 
     start = int(np.searchsorted(weeks, HOLE)) - CONTEXT
     window = ppm[start : start + WINDOW, None]
-    filled, straight = fill(window)[:, 0], bridge(window)[HIDDEN, 0]
+    filled, straight = fill(model, window)[:, 0], bridge(window)[HIDDEN, 0]
     print("the hole of 1964   network  straight line")
     for i in range(0, GAP, 4):
         print(f"{weeks[start + CONTEXT + i]}           {filled[i]:.1f}          {straight[i]:.1f}")
 
-    time = microseconds(partial(fill.lstm, features(window)), calls=100)
+    time = microseconds(partial(model, features(window)), calls=100)
     print(f"{time:.1f} µs per window of {WINDOW} weeks, {time / WINDOW:.2f} µs per step in both directions")
 
 

@@ -1,14 +1,18 @@
-"""Train the GRU of digits.py: ``python examples/digits_train.py``, about ten seconds. Needs torch and scikit-learn.
+"""Train the network of digits.py and write digits.gated: ``python examples/digits_train.py``, about ten seconds.
 
-Writes digits.pt, the state_dict, and digits_dense.npz, the read-out as NumPy arrays.
+Needs torch and scikit-learn.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+
 import torch
 from digits import HELD_OUT, HERE, load_images
 from torch import nn
+from training import make_reproducible, minimise
+
+import gated_c as gc
 
 EPOCHS = 60
 BATCH = 64
@@ -26,33 +30,24 @@ class Network(nn.Module):
         return self.dense(h[-1])
 
 
-def train(x: torch.Tensor, labels: torch.Tensor) -> Network:
-    model = Network()
-    optimizer = torch.optim.AdamW(model.parameters())
-    steps = EPOCHS * -(-len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
+def losses(model: Network, x: torch.Tensor, labels: torch.Tensor) -> Iterator[torch.Tensor]:
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x)).split(BATCH):
             noisy = x[rows] + NOISE * torch.randn(len(rows), 8, 8)
-            loss = nn.functional.cross_entropy(model(noisy), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return model
+            yield nn.functional.cross_entropy(model(noisy), labels[rows])
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+    make_reproducible()
     images, labels = map(torch.from_numpy, load_images())
-    model = train(images[:-HELD_OUT], labels[:-HELD_OUT])
+    x, targets = images[:-HELD_OUT], labels[:-HELD_OUT]
+    model = Network()
+    minimise(model, losses(model, x, targets), steps=EPOCHS * -(-len(x) // BATCH))
+
     with torch.inference_mode():
         guesses = model(images[-HELD_OUT:]).argmax(dim=1)
     print(f"{(guesses == labels[-HELD_OUT:]).float().mean():.1%} of the held-out images are right")
-
-    torch.save(model.state_dict(), HERE / "digits.pt")
-    np.savez(HERE / "digits_dense.npz", weight=model.dense.weight.detach(), bias=model.dense.bias.detach())
+    gc.from_torch(model).save(HERE / "digits.gated")
 
 
 if __name__ == "__main__":

@@ -39,26 +39,23 @@ def load_sunspots() -> tuple[npt.NDArray[np.int64], Array]:
 
 
 class Forecaster:
-    """The trained LSTM, its read-out, and a stream that has seen the years [T] so far."""
+    """A stream of the trained network that has seen the years [T] so far, and its forecast of the next."""
 
     def __init__(self, past: Array) -> None:
-        self.stream = gc.load(HERE / "sunspots.pt", prefix="lstm").stream()
-        with np.load(HERE / "sunspots_dense.npz") as dense:
-            self.weight, self.bias = dense["weight"], dense["bias"]
+        self.stream = gc.load(HERE / "sunspots.gated").stream()
         self.see(past)
 
     def see(self, counts: Array) -> None:
         """Take in the next years [T]."""
-        self.h = self.stream.run(counts[:, None, None] / SCALE)[-1]
+        self.next = self.stream.run(counts[:, None, None] / SCALE)[-1]
 
     def forecast(self, years: int) -> Array:
         """The years to come [years], each fed back as the next input. The stream ends where it was."""
-        state, h = self.stream.state, self.h
+        state, y = self.stream.state, self.next
         counts = np.empty(years, np.float32)
         for year in range(years):
-            x = h @ self.weight.T + self.bias
-            counts[year] = x[0, 0] * SCALE
-            h = self.stream.step(x)
+            counts[year] = y[0, 0] * SCALE
+            y = self.stream.step(y)
         self.stream.state = state
         return counts
 

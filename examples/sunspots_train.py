@@ -1,14 +1,19 @@
-"""Train the LSTM of sunspots.py: ``python examples/sunspots_train.py``, a few seconds. Needs torch and statsmodels.
+"""Train the network of sunspots.py and write sunspots.gated: ``python examples/sunspots_train.py``, a few seconds.
 
-Writes sunspots.pt, the state_dict, and sunspots_dense.npz, the read-out as NumPy arrays.
+Needs torch and statsmodels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from sunspots import FIRST_HELD_OUT, HERE, SCALE, load_sunspots
 from torch import nn
+from training import make_reproducible, minimise
+
+import gated_c as gc
 
 STEPS = 300
 BATCH = 16
@@ -28,37 +33,27 @@ class Network(nn.Module):
         return self.dense(y)
 
 
-def train(x: torch.Tensor) -> Network:
-    """Learn the next value of x [T] from those before, on copies of it: louder or quieter, with noise on the input."""
-    model = Network()
-    optimizer = torch.optim.AdamW(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=STEPS)
+def losses(model: Network, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Of forecasts of the next value of x [T] in copies of it: louder or quieter, with noise on the input."""
     for _ in range(STEPS):
         copies = x[:, None, None] * torch.exp(LOUDNESS * torch.randn(1, BATCH, 1))
         forecasts = model(copies[:-1] + NOISE * torch.randn(len(x) - 1, BATCH, 1))
-        loss = nn.functional.mse_loss(forecasts[WARM_UP:], copies[1 + WARM_UP :])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return model
+        yield nn.functional.mse_loss(forecasts[WARM_UP:], copies[1 + WARM_UP :])
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
+    make_reproducible()
     years, counts = load_sunspots()
     x = torch.from_numpy(counts / SCALE)
     held_out = int(np.sum(years >= FIRST_HELD_OUT))
-    model = train(x[:-held_out])
+    model = Network()
+    minimise(model, losses(model, x[:-held_out]), STEPS, max_norm=1.0)
+
     with torch.inference_mode():
         forecasts = model(x[:-1, None, None])[:, 0, 0]
     error = torch.sqrt(nn.functional.mse_loss(forecasts[-held_out:], x[-held_out:])) * SCALE
     print(f"RMSE of the held-out years, one year ahead: {error:.1f}")
-
-    torch.save(model.state_dict(), HERE / "sunspots.pt")
-    np.savez(HERE / "sunspots_dense.npz", weight=model.dense.weight.detach(), bias=model.dense.bias.detach())
+    gc.from_torch(model).save(HERE / "sunspots.gated")
 
 
 if __name__ == "__main__":

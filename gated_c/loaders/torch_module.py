@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gated_c.errors import UnsupportedError
+from gated_c.layers import Layer
 from gated_c.loaders.state_dict import StoredTensor, find_modules
 from gated_c.spec import Array, LayerSpec
 
@@ -24,11 +25,17 @@ class LiveTensor(StoredTensor):
         return np.array(values, dtype=np.float32, order="C")  # training on must not change what was read
 
 
-def from_module(module: Any) -> list[LayerSpec]:
-    """The layers of an ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` or of one of the three Cells, as they stand now.
+def from_module(module: Any) -> list[Layer]:
+    """The layers of a live module, as they stand now, in float32.
 
-    Weights are copied as float32; dropout between layers is that of inference, none. Raises ``UnsupportedError`` for
-    any other module, subclasses with a ``forward`` of their own included, and names the recurrent modules inside it.
+    A recurrent module of ``torch.nn``, one of the three Cells included, is one layer. Any other is followed through its
+    ``forward``, as far as that is one path of supported layers; arguments with a default keep it, those without one
+    may be the state or the lengths. Dropout and BatchNorm are those of inference, whatever ``module.training`` says.
+
+    Rows, steps and features come as a Model takes and gives them: where ``forward`` merges rows and steps at its end,
+    y has them apart; where it adds an axis for the only feature of x, x is to have it.
+
+    Raises ``UnsupportedError`` with what cannot be followed and where, and names the recurrent modules inside.
     """
     try:
         from torch import nn
@@ -36,23 +43,32 @@ def from_module(module: Any) -> list[LayerSpec]:
         raise ImportError('from_torch needs PyTorch: pip install "gated_c[torch]"') from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    recurrent = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-    if not any(isinstance(module, kind) and _forward(module) is kind.forward for kind in recurrent):
-        inside = [name for name, child in module.named_modules() if name and isinstance(child, recurrent)]
-        raise UnsupportedError(_refusal(module, inside))
-    weights = {name: LiveTensor(tensor, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
-    (found,) = find_modules(weights)
+    kinds = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+    if any(isinstance(module, kind) and _forward(module) is kind.forward for kind in kinds):
+        return [read_recurrent(module, "")]
+    from gated_c.loaders.torch_graph import follow
+
+    try:
+        return follow(module)
+    except UnsupportedError as error:
+        inside = [name for name, child in module.named_modules() if name and isinstance(child, kinds)]
+        raise UnsupportedError(f"{type(module).__name__}: {error}{_hint(inside)}") from error
+
+
+def read_recurrent(module: Any, name: str) -> LayerSpec:
+    """An ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` or Cell. Dropout between layers is that of inference, none."""
+    weights = {key: LiveTensor(tensor, tuple(tensor.shape)) for key, tensor in module.state_dict().items()}
+    found = next(found for found in find_modules(weights) if not found.prefix)
     batch_first = getattr(module, "batch_first", False)  # the Cells have none
     nonlinearity = getattr(module, "nonlinearity", "tanh")
-    return [found.read("", batch_first, nonlinearity)]
+    return found.read(name, batch_first, nonlinearity)
 
 
 def _forward(module: Any) -> Any:
     return getattr(module.forward, "__func__", None)
 
 
-def _refusal(module: Any, inside: list[str]) -> str:
-    refusal = f"{type(module).__name__}: expected an LSTM, GRU, RNN or one of their Cells, as torch.nn computes them"
+def _hint(inside: list[str]) -> str:
     if not inside:
-        return refusal
-    return f"{refusal}; inside it are {', '.join(inside)}: pass module.get_submodule({inside[0]!r})"
+        return ""
+    return f"; inside it are {', '.join(inside)}: pass module.get_submodule({inside[0]!r})"
