@@ -9,7 +9,7 @@ except ImportError as error:
 
 from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.loading import from_torch, inspect, load
+from gated_c.loading import from_keras, from_torch, inspect, load
 from gated_c.model import Model
 from gated_c.spec import Activation, LayerSpec
 from gated_c.stream import Stream
@@ -26,6 +26,7 @@ __all__ = [
     "Stream",
     "UnsupportedError",
     "cpu_info",
+    "from_keras",
     "from_torch",
     "inspect",
     "load",

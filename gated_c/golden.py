@@ -16,7 +16,6 @@ import numpy as np
 from gated_c.arrays import Array
 from gated_c.cpu import cpu_info
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.layers import first_takes
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.safetensors_file import open_safetensors
 from gated_c.tolerance import tolerance
@@ -73,7 +72,7 @@ def replay(model: Model, arrays: Mapping[str, Array]) -> None:
     except KeyError as error:
         raise FormatError(f"{error.args[0]}: missing") from None
     expected = {name: array for name, array in arrays.items() if name not in (PREFIX + "x", PREFIX + "exact")}
-    actual = _rerun(model, x, expected.get(PREFIX + "y"))
+    actual = _rerun(model, x, expected)
     if actual.keys() != expected.keys():
         raise FormatError(f"expected {', '.join(actual)} of this model, got {', '.join(expected)}")
     exact = bool(np.all(recorded_exact == 1)) and _is_exact(model)
@@ -82,17 +81,17 @@ def replay(model: Model, arrays: Mapping[str, Array]) -> None:
         _compare(name, actual[name], array, allowed)
 
 
-def _rerun(model: Model, x: Array, y: Array | None) -> dict[str, Array]:
-    if first_takes(model.layers) == "ids":
+def _rerun(model: Model, x: Array, expected: Mapping[str, Array]) -> dict[str, Array]:
+    if model.takes == "ids":
         with np.errstate(invalid="ignore"):
             x = x.astype(np.int32)
-    # The model checks the shape of what it is to write into: a file cannot make it larger than its own vectors.
-    out = None if y is None else np.empty(y.shape, np.float32)
+    parts = [array for name, array in expected.items() if name.startswith(f"{PREFIX}y")]
     try:
-        new_y, state = model(x, out=out)
-    except (ValueError, TypeError) as error:
+        # The model checks the shape of what it is to write into: a file cannot make it larger than its own vectors.
+        y, state = model(x, out=np.concatenate(parts, -1) if len(parts) > 1 else np.array(*parts))
+    except (ValueError, TypeError, IndexError) as error:
         raise FormatError(f"golden vectors do not fit the model: {error}") from None
-    results = _named("y", new_y) | _named("state", (state,))
+    results = _named("y", y) | _named("state", (state,))
     return {PREFIX + name: array for name, array in results.items()}
 
 

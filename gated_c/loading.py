@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gated_c.errors import FormatError, UnsupportedError
 from gated_c.model import Model
 from gated_c.spec import LayerSpec
 
@@ -15,34 +16,89 @@ def load(
     prefix: str | None = None,
     batch_first: bool | None = None,
     nonlinearity: str | None = None,
+    config: Any = None,
+    backend: str | None = None,
+    clip: str | None = None,
+    check: bool = False,
 ) -> Model:
-    """The recurrent network in a file: ``.pt``, ``.pth``, ``.safetensors`` or ``.gated``.
+    """The network in a file: ``.pt``, ``.pth``, ``.safetensors``, ``.keras``, ``.h5``, ``.onnx`` or ``.gated``.
 
-    ``prefix`` picks one module where the file holds several (``"encoder.lstm"``). A state_dict says neither
-    ``batch_first`` nor a plain RNN's ``nonlinearity`` (``"tanh"`` or ``"relu"``); ``None`` takes what the file says,
-    else PyTorch's defaults, ``False`` and ``"tanh"``.
+    Of a Keras or ONNX file that is the whole network, a single path of layers; of a PyTorch file, which does not say
+    how its modules connect, the one recurrent module. ``prefix`` picks one recurrent module alone (``"encoder.lstm"``).
+
+    A state_dict says neither ``batch_first`` nor a plain RNN's ``nonlinearity`` (``"tanh"`` or ``"relu"``); ``None``
+    takes what the file says, else PyTorch's defaults, ``False`` and ``"tanh"``. Keras's networks are ``batch_first``.
+
+    ``config`` is that of the model for a Keras file of weights alone: a dictionary, JSON (``model.to_json()``), the
+    path of a file of JSON, or a live model. ``backend`` is Keras's, where sequences begin with masked steps: there
+    ``"tensorflow"`` and ``"torch"`` give 0 and ``"jax"`` and ``"numpy"`` the initial h; ``None`` takes what the file
+    names, else TensorFlow. ``clip`` says what ONNX's attribute clips: ``"spec"`` (default) all inputs of activations,
+    ``"ort"`` what ONNX Runtime clips.
+
+    ``check`` computes the vectors again that :meth:`Model.save` kept in a ``.gated`` file as ``golden``; a difference is a
+    :class:`FormatError`, a file without them an :class:`UnsupportedError`.
 
     Raises ``FileNotFoundError``; :class:`FormatError` for a broken file; :class:`UnsupportedError` for a feature that
-    is not run, such as quantised weights; ``ValueError`` if ``prefix`` is missing, unknown or needed.
+    is not run, such as quantised weights or a branch; ``ValueError`` if ``prefix`` is missing, unknown or needed, and
+    for an argument that the kind of file does not take.
     """
     from gated_c.loaders import load_layers
 
-    return Model(load_layers(path, prefix=prefix, batch_first=batch_first, nonlinearity=nonlinearity))
+    layers = load_layers(
+        path,
+        prefix=prefix,
+        batch_first=batch_first,
+        nonlinearity=nonlinearity,
+        config=config,
+        backend=backend,
+        clip=clip,
+    )
+    model = Model(layers)
+    if check:
+        _check(path, model, prefix)
+    return model
 
 
-def inspect(path: str | os.PathLike[str]) -> list[LayerSpec]:
-    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``.
+def _check(path: str | os.PathLike[str], model: Model, prefix: str | None) -> None:
+    from gated_c import golden
+
+    if prefix is not None:
+        raise ValueError("check: expected False with a prefix: golden vectors are those of the whole model")
+    if not golden.is_native(path):
+        raise ValueError("check: only .gated files keep golden vectors")
+    try:
+        golden.replay_file(path, model)
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}") from None
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{os.fspath(path)}: {error}") from None
+
+
+def inspect(path: str | os.PathLike[str], *, config: Any = None) -> list[LayerSpec]:
+    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``. ``config`` as in
+    :func:`load`, for a Keras file of weights alone.
 
     A ``UserWarning`` tells of each one that cannot be used, and why. Raises as :func:`load` does.
     """
     from gated_c.loaders import read_layers
 
-    return read_layers(path)
+    return read_layers(path, config)
 
 
 def from_torch(module: Any) -> Model:
-    """A live ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of the three Cells. Weights of any float type and device become
-    float32; dropout is left out, as in ``eval()``. Raises :class:`UnsupportedError` for another module."""
+    """A live recurrent module of ``torch.nn``, or any module whose ``forward`` is one path through supported layers, as in
+    ``eval()``. Weights of any float type and device become float32; arguments of ``forward`` with a default keep it.
+
+    Raises :class:`UnsupportedError` that names what cannot be followed, where, and the recurrent modules inside.
+    """
     from gated_c.loaders.torch_module import from_module
 
     return Model(from_module(module))
+
+
+def from_keras(layer_or_model: Any, backend: str | None = None) -> Model:
+    """A live Keras layer or model, of Keras 3 on any backend or of ``tf_keras``; it must be built. ``backend`` as in
+    :func:`load`, by default the one that Keras runs on. Raises :class:`UnsupportedError` for what is not run."""
+    from gated_c.loaders.keras_live import from_keras as layers_of
+
+    return Model(layers_of(layer_or_model, backend))

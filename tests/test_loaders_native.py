@@ -145,12 +145,14 @@ def test_a_prefix_picks_one_of_several(path, chain):
     for prefix in ("decoder", "decoder."):
         (decoder,) = load_layers(path, prefix=prefix)
         assert_same(decoder, chain[1])
-    for prefix in (None, "encoder"):
-        expected = (
-            rf"m\.gated: prefix: .*, got {prefix!r}\n  encoder\.lstm \(lstm, 2 to 4\)\n  decoder \(rnn_relu, 4 to 2\)"
-        )
-        with pytest.raises(ValueError, match=expected):
-            load_layers(path, prefix=prefix)
+    expected = r"m\.gated: prefix: .*, got 'encoder'\n  encoder\.lstm \(lstm, 2 to 4\)\n  decoder \(rnn_relu, 4 to 2\)"
+    with pytest.raises(ValueError, match=expected):
+        load_layers(path, prefix="encoder")
+
+
+def test_without_a_prefix_it_is_the_whole_chain(path, chain):
+    for got, expected in zip(load_layers(path), chain, strict=True):
+        assert_same(got, expected)
 
 
 def test_keywords_overrule_the_file(path):

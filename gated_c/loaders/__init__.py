@@ -1,16 +1,19 @@
-"""From files to `LayerSpec`, one module per origin."""
+"""From files to layers, one module per origin."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.layers import Layer
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.names import shown
 from gated_c.spec import LayerSpec
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
 _MAX_MESSAGE = 4000
 
 
-def read_layers(path: str | bytes | os.PathLike[str]) -> list[LayerSpec]:
-    """Every recurrent module in a file; ``name`` is the prefix that `load_layers` takes, empty for the root.
+def read_layers(path: str | bytes | os.PathLike[str], config: Any = None) -> list[LayerSpec]:
+    """Every recurrent module in a file; ``name`` is the prefix that `load_layers` takes, empty for the root. ``config``
+    as there.
 
     A module that cannot be read is left out with a ``UserWarning``, as long as another can. Raises ``FormatError`` for
     a broken file, ``UnsupportedError`` for a sound one that cannot be run, ``OSError`` for one that cannot be opened.
@@ -31,8 +35,12 @@ def read_layers(path: str | bytes | os.PathLike[str]) -> list[LayerSpec]:
     path = os.fsdecode(path)
     with _naming(path):
         kind = file_kind(path)
+    given = _checked_options(kind, path, config=config)
+    if kind in _NETWORKS:
+        return _read_recurrent(kind, path, given)
+    with _naming(path):
         if kind == "gated":
-            return _read_native(path)
+            return _recurrent(_read_native(path))
         layers, errors = _read_all(_find(kind, path))
         if errors and not layers:
             raise errors[0]
@@ -46,12 +54,15 @@ def load_layers(
     prefix: str | None = None,
     batch_first: bool | None = None,
     nonlinearity: str | None = None,
-) -> list[LayerSpec]:
-    """The one recurrent module of a file, or of several the one at ``prefix``.
+    **options: Any,
+) -> list[Layer]:
+    """The layers in a file: of Keras, ONNX and our own format the whole network, else its one recurrent module. With a
+    ``prefix`` the recurrent module of that name alone.
 
     ``batch_first`` and ``nonlinearity`` (``"tanh"`` or ``"relu"``, of a plain RNN) overrule the file; ``None`` keeps
-    what it says, PyTorch's defaults where it says nothing. Raises as `read_layers` does, and ``ValueError`` with all
-    names and sizes where ``prefix`` fits none or several.
+    what it says, PyTorch's defaults where it says nothing. ``options`` are those of `_OPTIONS` that the kind of file
+    takes, ``None`` for its default. Raises as `read_layers` does, and ``ValueError`` with all names and sizes where
+    ``prefix`` fits none or several, and for an argument that this kind of file does not take.
     """
     if nonlinearity not in (None, "tanh", "relu"):
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
@@ -60,25 +71,64 @@ def load_layers(
     path = os.fsdecode(path)
     with _naming(path):
         kind = file_kind(path)
-        if kind == "gated":
-            layers = _read_native(path)
-        else:
-            found = _find(kind, path)
-    if kind == "gated":
-        return [_overruled(_layer_at(prefix, layers, path), batch_first, nonlinearity)]
-    name, module = _module_at(prefix, found, path)
-    with _naming(path):
-        return [module.read(name, batch_first, nonlinearity)]
+    given = _checked_options(kind, path, nonlinearity=nonlinearity, **options)
+    if kind in _NETWORKS:
+        found = _read_network(kind, path, given) if prefix is None else _read_recurrent(kind, path, given)
+    elif kind == "gated":
+        with _naming(path):
+            found = _read_native(path)
+    else:
+        with _naming(path):
+            modules = _find(kind, path)
+        name, module = _module_at(prefix, modules, path)
+        with _naming(path):
+            return [module.read(name, batch_first, nonlinearity)]
+    layers = found if prefix is None else _layers_at(prefix, _recurrent(found), path)
+    return [_overruled(layer, batch_first, nonlinearity) for layer in layers]
+
+
+#: Kinds of files that hold whole networks, by the loader that reads them.
+_NETWORKS = {"keras": "keras_file", "hdf5": "keras_file", "onnx": "onnx_file"}
+
+#: Which arguments of `load_layers` a kind of file takes.
+_OPTIONS = {
+    "keras": {"backend"},
+    "hdf5": {"config", "backend"},
+    "onnx": {"clip"},
+    "gated": {"nonlinearity"},
+}
+
+
+def _checked_options(kind: str, path: str, **options: Any) -> dict[str, Any]:
+    """Those that are given, of the kinds that this file takes."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - _OPTIONS.get(kind, {"nonlinearity"}):
+        raise ValueError(f"{path}: {name}: expected None for this kind of file, got {given[name]!r}")
+    return given
+
+
+def _read_network(kind: str, path: str, options: Mapping[str, Any]) -> list[Layer]:
+    loader = import_module(f"gated_c.loaders.{_NETWORKS[kind]}")
+    with _naming(path, broken=RecursionError):
+        layers: list[Layer] = loader.read_network(path, **options)
+        return layers
+
+
+def _read_recurrent(kind: str, path: str, options: Mapping[str, Any]) -> list[LayerSpec]:
+    loader = import_module(f"gated_c.loaders.{_NETWORKS[kind]}")
+    with _naming(path, broken=RecursionError):
+        layers: list[LayerSpec] = loader.read_recurrent(path, **options)
+        return layers
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Name the file in front of what is wrong with it."""
+def _naming(path: str, broken: type[Exception] = ValueError) -> Iterator[None]:
+    """Name the file in front of what is wrong with it, and let it be the file's fault what is ``broken``."""
     try:
         yield
     except UnsupportedError as error:
         raise UnsupportedError(_named(path, error)) from error
-    except (ValueError, RecursionError) as error:
+    except (FormatError, broken, RecursionError) as error:
         raise FormatError(_named(path, error)) from error
 
 
@@ -86,7 +136,7 @@ def _named(path: str, error: Exception) -> str:
     return f"{path}: {shown(str(error), _MAX_MESSAGE)}"
 
 
-def _read_native(path: str) -> list[LayerSpec]:
+def _read_native(path: str) -> list[Layer]:
     from gated_c.loaders import native
 
     return native.read(path)
@@ -128,9 +178,17 @@ def _module_at(prefix: str | None, found: Sequence[Found], path: str) -> tuple[s
     return names[chosen], found[chosen]
 
 
-def _layer_at(prefix: str | None, layers: Sequence[LayerSpec], path: str) -> LayerSpec:
+def _recurrent(layers: Sequence[Layer]) -> list[LayerSpec]:
+    return [layer for layer in layers if isinstance(layer, LayerSpec)]
+
+
+def _layers_at(prefix: str, layers: Sequence[LayerSpec], path: str) -> list[LayerSpec]:
+    """The layer of that name, or those of a stack of cells under it."""
+    stack = [layer for layer in layers if re.fullmatch(re.escape(prefix) + r"\.\d+", layer.name)]
+    if stack:
+        return stack
     described = [_described(one.name, f"{one.cell}, {one.input_size} to {one.output_size}") for one in layers]
-    return layers[_choose(prefix, [{layer.name} for layer in layers], described, path)]
+    return [layers[_choose(prefix, [{layer.name} for layer in layers], described, path)]]
 
 
 def _described(name: str, what: str) -> str:
@@ -150,7 +208,9 @@ def _choose(prefix: str | None, accepted: Sequence[set[str]], described: Sequenc
     raise ValueError("\n  ".join([f"{path}: prefix: expected one of the following, got {prefix!r}", *listed]))
 
 
-def _overruled(layer: LayerSpec, batch_first: bool | None, nonlinearity: str | None) -> LayerSpec:
+def _overruled(layer: Layer, batch_first: bool | None, nonlinearity: str | None) -> Layer:
+    if not isinstance(layer, LayerSpec):
+        return layer
     is_rnn = layer.cell in ("rnn_tanh", "rnn_relu")
     return replace(
         layer,

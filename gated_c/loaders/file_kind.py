@@ -16,11 +16,15 @@ _GIT_LFS = b"version https://git-lfs"
 _TORCH_STREAM = (b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L\n.")
 
 _OF_TORCH = frozenset({".pt", ".pth", ".bin", ".ckpt"})
-_UNSUPPORTED = frozenset({".keras", ".h5", ".hdf5", ".npz", ".onnx", ".tflite"})
+_UNSUPPORTED = frozenset({".npz", ".tflite"})
+_OF_HDF5 = frozenset({".h5", ".hdf5"})
+
+_SUPPORTED = ".pt, .pth, .safetensors, .keras, .h5, .onnx and .gated"
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
-    """``"zip"``, ``"stream"`` (both of torch.save), ``"safetensors"`` or ``"gated"``.
+    """``"zip"``, ``"stream"`` (both of torch.save), ``"safetensors"``, ``"keras"``, ``"hdf5"`` (both of Keras),
+    ``"onnx"`` or ``"gated"``.
 
     Raises ``UnsupportedError`` for other formats, ``FormatError`` for a file that is not what its name says.
     """
@@ -32,10 +36,18 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     suffix = Path(os.fsdecode(path)).suffix.lower()
     if head.startswith(_GIT_LFS):
         raise FormatError("a pointer left by Git LFS, not the file itself; fetch that with `git lfs pull`")
-    if head.startswith(_HDF5) or suffix in _UNSUPPORTED:
-        raise UnsupportedError(f"{suffix or 'HDF5'} files are not supported; .pt, .pth, .safetensors and .gated are")
+    if head.startswith(_HDF5):
+        return "hdf5"
+    if suffix in _UNSUPPORTED:
+        raise UnsupportedError(f"{suffix} files are not supported; {_SUPPORTED} are")
     if head.startswith(_ZIP):
-        return "zip"
+        return _kind_of_zip(path, suffix)
+    if suffix == ".keras":
+        raise FormatError("not a zip archive, or cut short")
+    if suffix in _OF_HDF5:
+        raise FormatError("not an HDF5 file, or cut short")
+    if suffix == ".onnx":
+        return "onnx"
     if any(magic in head for magic in _TORCH_STREAM):
         return "stream"
     if suffix == ".gated":
@@ -44,7 +56,13 @@ def file_kind(path: str | os.PathLike[str]) -> str:
         return _kind_of_safetensors(path)
     if suffix in _OF_TORCH:
         raise FormatError("neither of the two formats of torch.save, or cut short")
-    raise UnsupportedError("an unknown kind of file; .pt, .pth, .safetensors and .gated are supported")
+    raise UnsupportedError(f"an unknown kind of file; {_SUPPORTED} are supported")
+
+
+def _kind_of_zip(path: str | os.PathLike[str], suffix: str) -> str:
+    from gated_c.loaders import keras_archive
+
+    return "keras" if suffix == ".keras" or keras_archive.is_archive(path) else "zip"
 
 
 def _kind_of_safetensors(path: str | os.PathLike[str]) -> str:
