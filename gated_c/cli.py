@@ -9,18 +9,18 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 import gated_c as gc
-from gated_c import npy, timing
+from gated_c import golden, npy, timing, verify, writers
+from gated_c.console import describe, format_bytes, naming, naming_output, print_table, printable, say, showing_warnings
 from gated_c.files import replacing
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -29,9 +29,6 @@ INTERRUPTED = 128 + 2  # what a shell reports for a process that SIGINT ended, .
 BROKEN_PIPE = 128 + 13  # ... and for SIGPIPE
 
 QUIET_SECONDS = 1.0  # without a progress bar
-
-LINE_CHARS = 300  # of a message, which may hold any name from a file
-MESSAGE_LINES = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except (OSError, ValueError, TypeError, RuntimeError, ImportError, MemoryError, OverflowError) as error:
-        _say("error", _describe(error))
+        say("error", describe(error))
         return 1
     return 0
 
@@ -86,70 +83,18 @@ def _flush_stdout() -> None:
     if sys.stdout is None:
         return
     try:
-        with _naming_output("standard output"):
+        with naming_output("standard output"):
             sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 
-def _say(kind: str, message: str) -> None:
-    if sys.stderr is not None:  # print would take standard output instead
-        lines = [_printable(line) for line in message.split("\n")]
-        more = ["..."] if len(lines) > MESSAGE_LINES else []
-        print(f"gated-c: {kind}:", "\n".join(lines[:MESSAGE_LINES] + more), file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """Names come from files, which must not send escape sequences to the terminal, nor megabytes."""
-    if len(text) > LINE_CHARS:
-        text = f"{text[: LINE_CHARS // 2]}...{text[-LINE_CHARS // 2 :]}"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors inside are about this file: let them say so."""
-    try:
-        yield
-    except (ValueError, TypeError, NotImplementedError) as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _naming_output(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or name
-        raise
-
-
-@contextmanager
-def _showing_warnings() -> Iterator[None]:
-    """Warnings as lines for a user, without the source line that issued them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                _say("warning", str(warning.message))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gated-c", description="Run LSTM, GRU and RNN networks from their files.")
     parser.add_argument("--version", action="version", version=f"gated-c {gc.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_info, _add_run, _add_convert, _add_bench, _add_cpu):
+    for add in (_add_info, _add_run, _add_convert, _add_verify, _add_bench, _add_cpu):
         add(commands)
     return parser
 
@@ -163,7 +108,7 @@ def _add_command(
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="a model: .pt, .pth, .safetensors or .gated")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a model: .pt .pth .safetensors .keras .h5 .onnx .gated")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -178,11 +123,28 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nonlinearity", choices=("tanh", "relu"), help="of a plain RNN (default: what FILE says, else tanh)"
     )
+    parser.add_argument(
+        "--config", metavar="JSON", type=Path, help="the network of a Keras file of weights alone, from model.to_json()"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("tensorflow", "torch", "jax", "numpy"),
+        help="of a Keras file, for sequences that begin with masked steps (default: what FILE says, else tensorflow)",
+    )
+    parser.add_argument("--clip", choices=("spec", "ort"), help="whose clipping an ONNX file means (default: spec)")
 
 
 def _load(args: argparse.Namespace) -> gc.Model:
-    with _naming(args.file):
-        return gc.load(args.file, prefix=args.prefix, batch_first=args.batch_first, nonlinearity=args.nonlinearity)
+    with naming(args.file):
+        return gc.load(
+            args.file,
+            prefix=args.prefix,
+            batch_first=args.batch_first,
+            nonlinearity=args.nonlinearity,
+            config=args.config,
+            backend=args.backend,
+            clip=args.clip,
+        )
 
 
 def _add_info(commands: Commands) -> None:
@@ -190,17 +152,17 @@ def _add_info(commands: Commands) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    with _naming(args.file), _showing_warnings():
+    with naming(args.file), showing_warnings():
         rows = [_info_row(layer) for layer in gc.inspect(args.file)]
         if not rows:
             raise ValueError("no LSTM, GRU or RNN in it")
     header = ("name", "cell", "layers", "directions", "input", "hidden", "proj", "batch_first", "parameters", "memory")
-    _print_table(header, rows, text_columns=2)
+    print_table(header, rows, text_columns=2)
 
 
 def _info_row(layer: gc.LayerSpec) -> tuple[object, ...]:
     return (
-        _printable(layer.name) or "-",
+        printable(layer.name) or "-",
         layer.cell,
         layer.num_layers,
         layer.num_directions,
@@ -209,7 +171,7 @@ def _info_row(layer: gc.LayerSpec) -> tuple[object, ...]:
         layer.proj_size or "-",
         "yes" if layer.batch_first else "no",
         f"{layer.num_parameters:,}",
-        _format_bytes(gc.Model([layer]).packed_bytes),
+        format_bytes(gc.Model([layer]).packed_bytes),
     )
 
 
@@ -229,15 +191,15 @@ def _run(args: argparse.Namespace) -> None:
     if args.output is None and sys.stdout.isatty():
         args.parser.error("not writing an array to a terminal: use -o OUT.npy, or redirect the output")
     model = _load(args)
-    with _naming(args.input):
+    with naming(args.input):
         x = npy.open_input(model, args.input)
     seq_len, batch = npy.seq_len_and_batch(model, x)
     lengths = None
     if args.lengths is not None:
-        with _naming(args.lengths):
+        with naming(args.lengths):
             lengths = npy.open_lengths(model, args.lengths, seq_len, batch)
     with _output_path(args.output) as path, _progress(seq_len * batch) as advance:
-        y = npy.create_output(path, (*x.shape[:-1], model.output_size))
+        y = npy.create_output(path, model.output_shape(x.shape))
         npy.run(model, x, y, lengths, advance)
 
 
@@ -258,7 +220,7 @@ def _output_path(output: Path | None) -> Iterator[Path]:
 @contextmanager
 def _sink(output: Path | None) -> Iterator[BinaryIO]:
     name = "standard output" if output is None else str(output)
-    with _naming_output(name), nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as sink:
+    with naming_output(name), nullcontext(sys.stdout.buffer) if output is None else open(output, "wb") as sink:
         yield sink
 
 
@@ -296,15 +258,68 @@ def _percentage(steps: int) -> Iterator[Callable[[int], object]]:
 
 
 def _add_convert(commands: Commands) -> None:
-    parser = _add_command(commands, _convert, "convert", "write a module as a .gated file, which opens by mapping")
+    parser = _add_command(commands, _convert, "convert", "write a model in another format")
     _add_model(parser)
-    parser.add_argument("output", metavar="OUT.gated", type=Path)
+    parser.add_argument(
+        "output",
+        metavar="OUT",
+        type=Path,
+        help="by its name: .gated, which opens by mapping; of recurrent layers also .safetensors (a state_dict of "
+        "PyTorch), .weights.h5 (Keras 3, with the network's configuration in .json beside it) or .onnx (opset 14)",
+    )
 
 
 def _convert(args: argparse.Namespace) -> None:
+    with naming(args.output):
+        is_ours = writers.ending_of(args.output) == writers.GATED
     model = _load(args)
+    if not is_ours:
+        with naming(args.file):
+            writers.write(model.layers, args.output)
+        return
     with _output_path(args.output) as path:
         model.save(path)
+
+
+def _add_verify(commands: Commands) -> None:
+    parser = _add_command(
+        commands, _verify, "verify", "compare every layer's output with the framework that wrote a file"
+    )
+    _add_model(parser)
+    parser.add_argument("--input", metavar="X.npy", type=Path, help="an input of yours, besides a random one")
+    parser.add_argument("--lengths", metavar="LENGTHS.npy", type=Path, help="the valid steps of its rows: [N] integers")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    if args.lengths is not None and args.input is None:
+        args.parser.error("--lengths is about --input")
+    model = _load(args)
+    with naming(args.file):
+        if golden.is_native(args.file):
+            golden.replay_file(args.file, model)
+            print(f"{args.file}: equals its golden vectors")
+            return
+        reference = verify.open_reference(args.file, args.prefix, args.config)
+    given: dict[str, tuple[Any, Any]] = {"random": (verify.random_input(model, reference.lead), None)}
+    if args.input is not None:
+        given[str(args.input)] = _open_given(args, model)
+    with naming(args.file):
+        found = [(name, one) for name, (x, n) in given.items() for one in verify.verify(model, reference, x, n)]
+    rows = [(printable(one.layer), name, f"{one.error:.2g}", f"{one.tolerance:.2g}") for name, one in found]
+    print_table(("layer", "input", "largest error", "tolerance"), rows, text_columns=2)
+    wrong = [one.layer for _, one in found if not one.is_fine]
+    if wrong:
+        raise ValueError(f"{args.file}: differs from {reference.version} from {wrong[0]} on")
+    print(f"{args.file}: equals {reference.version} up to rounding")
+
+
+def _open_given(args: argparse.Namespace, model: gc.Model) -> tuple[Any, Any]:
+    with naming(args.input):
+        x = np.array(npy.open_input(model, args.input))
+    if args.lengths is None:
+        return x, None
+    with naming(args.lengths):
+        return x, npy.open_lengths(model, args.lengths, *npy.seq_len_and_batch(model, x))
 
 
 def _add_bench(commands: Commands) -> None:
@@ -323,9 +338,9 @@ def _positive(text: str) -> int:
 def _bench(args: argparse.Namespace) -> None:
     model = _load(args)
     lead = (args.batch, args.steps) if model.batch_first else (args.steps, args.batch)
-    x = np.random.default_rng(0).standard_normal((*lead, model.input_size), np.float32)
+    x = verify.random_input(model, lead)
     timings = {}
-    if find_spec("torch") is not None and model.layers[0].in_torch:
+    if find_spec("torch") is not None and len(model.layers) == 1 and model.recurrent[0].in_torch:
         timings["pytorch"] = timing.time_torch(model, x)
     timings["gated_c"] = timing.time_model(model, x)
     print(f"{args.file}: T = {args.steps}, N = {args.batch}, {model.isa}, one thread")
@@ -335,7 +350,7 @@ def _bench(args: argparse.Namespace) -> None:
         for engine in reversed(timings)
         if (t := timings[engine].get(work))
     ]
-    _print_table(("", "", "p50 us", "p99 us", "calls"), rows, text_columns=2)
+    print_table(("", "", "p50 us", "p99 us", "calls"), rows, text_columns=2)
 
 
 def _add_cpu(commands: Commands) -> None:
@@ -349,22 +364,4 @@ def _cpu(args: argparse.Namespace) -> None:
         (isa.name, isa.lanes, yes_no[isa.usable], yes_no[isa.exact], yes_no[isa.name == info.chosen])
         for isa in info.isas
     ]
-    _print_table(("isa", "lanes", "usable", "exact", "chosen"), rows, text_columns=1)
-
-
-def _format_bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int) -> None:
-    """Columns as wide as their widest cell, the first ``text_columns`` to the left and the numbers to the right."""
-    table = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        text = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(text[:text_columns] + numbers[text_columns:]).rstrip())
+    print_table(("isa", "lanes", "usable", "exact", "chosen"), rows, text_columns=1)

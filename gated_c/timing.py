@@ -12,7 +12,7 @@ import numpy as np
 
 from gated_c.arrays import Array
 from gated_c.model import Model
-from gated_c.spec import LayerSpec
+from gated_c.writers.torch_module import torch_module
 
 WARM_UP_SECONDS = 0.1
 SECONDS = 0.5
@@ -71,7 +71,7 @@ def time_torch(model: Model, x: Array) -> dict[str, Timing]:
     import torch
 
     torch.set_num_threads(1)
-    module = torch_module(model.layers[0])
+    module = torch_module(model.recurrent[0])
     tensor = torch.from_numpy(x)
     with torch.inference_mode():
         _compare(model(x)[0], module(tensor)[0].numpy())
@@ -80,28 +80,6 @@ def time_torch(model: Model, x: Array) -> dict[str, Timing]:
             first = torch.from_numpy(_first_step(model, x)).unsqueeze(1 if model.batch_first else 0)
             timings["step"] = measure(_torch_step(module, first))
     return timings
-
-
-def torch_module(layer: LayerSpec) -> Any:
-    """The ``torch.nn`` module with a layer's weights."""
-    from torch import nn, tensor
-
-    kinds: dict[str, Callable[..., nn.Module]] = {
-        "lstm": partial(nn.LSTM, proj_size=layer.proj_size),
-        "gru": nn.GRU,
-        "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
-        "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
-    }
-    module = kinds[layer.cell](
-        layer.input_size,
-        layer.hidden_size,
-        layer.num_layers,
-        bias=layer.bias,
-        batch_first=layer.batch_first,
-        bidirectional=layer.bidirectional,
-    )
-    module.load_state_dict({name: tensor(weight) for name, weight in layer.weights.items()})
-    return module
 
 
 def _torch_step(module: Any, x: Any) -> Callable[[], None]:

@@ -379,7 +379,7 @@ def test_messages_are_clipped_and_without_escape_sequences(model, monkeypatch, c
         (["run", "lstm.gated", "x.npy", "-o", "none/y.npy"], "none/y.npy: No such file or directory"),
         (["run", "lstm.gated", "x.npy", "-o", "."], r"\.: Is a directory"),
         (["run", "lstm.gated", "wide.npy", "-o", "y.npy"],
-         r"wide.npy: expected an array \(T, N, 3\) or \(T, 3\), got \(5, 4\)"),
+         r"wide.npy: x: expected \(T, N, 3\) or \(T, 3\), got \(5, 4\)"),
         (["run", "lstm.gated", "complex.npy", "-o", "y.npy"], "complex.npy: expected real numbers, got complex128"),
         (["run", "lstm.gated", "objects.npy", "-o", "y.npy"], "objects.npy: object arrays are not supported"),
         (["run", "lstm.gated", "lstm.gated", "-o", "y.npy"], "lstm.gated: not a .npy file"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import gated_c as gc
 from gated_c.spec import ACTIVATIONS, Activation
-from gated_c.timing import torch_module
+from gated_c.writers.torch_module import torch_module
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
