@@ -417,6 +417,17 @@ def test_a_sequence_without_a_batch(tmp_path):
     assert y.shape == (T, H)
 
 
+def test_the_only_row_may_change_its_place_by_a_reshape(tmp_path):
+    """As in PyTorch's tutorials: x.view(len(x), 1, -1)."""
+    constants = weights(RNG, "GRU", C, H) | {"there": integers(-1, 1, C), "back": integers(1, -1, H)}
+    nodes = [
+        node("Reshape", "x there", "t"),
+        node("GRU", "t W R B", "Y", "gru", hidden_size=H),
+        node("Reshape", "Y back", "out"),
+    ]
+    assert_computes(save(tmp_path / "m.onnx", nodes, {"x": [1, "T", C]}, "out", constants), X[None, :, 0].copy())
+
+
 def test_a_series_without_an_axis_of_features_has_one(tmp_path):
     constants = weights(RNG, "GRU", 1, H) | {"one": integers(1), "last": integers(-1)}
     nodes = [
@@ -562,6 +573,28 @@ def test_layers_after_lengths_see_every_step(tmp_path):
         y, _ = gc.Model(read_network(path))(X, lengths=lengths)
         (expected,) = runtime(path).run(None, {"x": X, "lens": lengths})
         np.testing.assert_allclose(y, expected.reshape(y.shape), atol=1e-6)
+
+
+def test_lengths_of_some_layers_only_are_unsupported(tmp_path):
+    """Before; after, what is left is 0, and all steps are run."""
+    constants = weights(RNG, "GRU", C, H, suffix="0") | weights(RNG, "GRU", H, H, suffix="1") | {"one": integers(1)}
+    inputs = {"x": ["T", "N", C], "lens": info("lens", ["N"], onnx.TensorProto.INT32)}
+    first, second = "x W0 R0 B0", "s W1 R1 B1"
+    for with_lengths, is_supported in (((first, second + " lens"), False), ((first + " lens", second), True)):
+        nodes = [
+            node("GRU", with_lengths[0], "Y0", "first", hidden_size=H),
+            node("Squeeze", "Y0 one", "s"),
+            node("GRU", with_lengths[1], "Y1", "second", hidden_size=H),
+        ]
+        path = save(tmp_path / "m.onnx", nodes, inputs, "Y1", constants)
+        if not is_supported:
+            with pytest.raises(UnsupportedError, match="GRU 'second': sequence_lens after steps that are others"):
+                read_network(path)
+            continue
+        lengths = np.array([5, 1, 3], np.int32)
+        y, _ = gc.Model(read_network(path))(X, lengths=lengths)
+        (expected,) = runtime(path).run(None, {"x": X, "lens": lengths})
+        np.testing.assert_allclose(y, expected[:, 0], atol=1e-6)
 
 
 def test_lengths_that_are_all_of_x_vanish(tmp_path):

@@ -236,6 +236,21 @@ ABSURD = {
         {},
         "shape",
     ),
+    "expanded features": (
+        [node("Expand", "x shape", "x2"), node("GRU", "x2 W R B", "Y")],
+        {"shape": wide(2**38, 1, 1, C)},
+        "larger than the file",
+    ),
+    "expanded numbers": (
+        [node("Expand", "one shape", "c"), node("Add", "x c", "x2"), node("GRU", "x2 W R B", "Y")],
+        {"one": np.float32(1), "shape": wide(2**38, 1, C)},
+        "larger than the file",
+    ),
+    "expanded axes": (
+        [node("Expand", "one shape", "axes"), node("Squeeze", "x axes", "x2"), node("GRU", "x2 W R B", "Y")],
+        {"one": np.int64(1), "shape": wide(2**38)},
+        "larger than the file",
+    ),
     "tile": (
         [node("Tile", "W times", "W2"), node("GRU", "x W2 R B", "Y")],
         {"times": wide(1, 1, 2**36)},

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gated_c.loaders.onnx_chain import Reading
@@ -90,9 +90,11 @@ ENDS = st.sampled_from([-(2**63) + 1, -(2**31), -9, -6, -5, -2, -1, 0, 1, 3, 4, 
 
 
 @SETTINGS
-@given(start=ENDS, end=ENDS, step=st.sampled_from([-(2**31), -3, -1, 1, 2, 2**31 - 1]), axis=st.integers(-3, 2))
+@given(start=ENDS, end=ENDS, step=st.sampled_from([-3, -1, 1, 2, 2**31 - 1]), axis=st.integers(-3, 2))
 def test_slices(tmp_path, start, end, step, axis):
-    """However far beyond the ends."""
+    """However far beyond the ends. Backwards, ONNX Runtime takes an end of the largest integer for the first element,
+    which the specification does not."""
+    assume(step > 0 or end < 2**31 - 1)
     constants = {"a": A, "start": integers(start), "end": integers(end), "axis": integers(axis), "step": integers(step)}
     check(tmp_path / "m.onnx", [node("Slice", "a start end axis step", "out")], constants)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.loaders.onnx_call import Call, checked_axis, checked_size
+from gated_c.loaders.onnx_call import Call, checked_axis, checked_size, distinct
 from gated_c.loaders.onnx_parts import concat, gather, slice_, split
 from gated_c.loaders.onnx_reshape import reshaped
 from gated_c.loaders.onnx_values import CONSTANT, SIGNAL, Rows, Value, constant, is_number, without_axes
@@ -23,7 +23,7 @@ def identity(call: Call) -> Value:
 
 def dropout(call: Call) -> tuple[Value, ...]:
     training = call.constant(2)
-    if training is not None and np.any(training):
+    if training is not None and np.any(distinct(training)):
         raise UnsupportedError("training_mode")
     return (call.value(0),)
 
@@ -102,22 +102,22 @@ def _sizes(sizes: Any) -> Value:
 
 
 def constant_of_shape(call: Call) -> Value:
-    target = call.constant(0)
+    target = call.integers("shape", 0)
     tensor = call.node.tensor("value")
     fill = np.zeros(1, np.float32) if tensor is None else call.network.tensors.array(tensor)
     if target is None or fill.size != 1:
         raise FormatError("expected a shape and a value")
-    return _expanded(constant(fill.reshape(())), target.ravel().tolist())
+    return _expanded(call, constant(fill.reshape(())), target)
 
 
 def expand(call: Call) -> Value:
-    target = call.constant(1)
+    target = call.integers("shape", 1)
     if target is None:
         raise FormatError("shape: missing")
-    return _expanded(call.value(0), target.ravel().tolist())
+    return _expanded(call, call.value(0), target)
 
 
-def _expanded(value: Value, target: list[Any]) -> Value:
+def _expanded(call: Call, value: Value, target: list[Any]) -> Value:
     """Broadcast, without a copy."""
     ndim = max(len(target), value.array.ndim)
     if ndim > _MAX_NDIM:
@@ -133,18 +133,19 @@ def _expanded(value: Value, target: list[Any]) -> Value:
             rows[axis] = wanted.axes
         elif not isinstance(wanted, Rows) and array.shape[axis] == 1 and not rows[axis]:
             new_shape[axis] = checked_size(wanted)
+    if value.kind == SIGNAL:
+        call.network.spend(array.itemsize * math.prod(new_shape))
     return Value(value.kind, np.broadcast_to(array, new_shape), tuple(rows))
 
 
 def tile(call: Call) -> Value:
-    value, repeats = call.value(0), call.constant(1)
-    counts = [] if repeats is None else repeats.ravel().tolist()
+    value, counts = call.value(0), call.integers("repeats", 1) or []
     if len(counts) != value.array.ndim:
         raise FormatError(f"repeats: expected {value.array.ndim}, got {len(counts)}")
     if any(rows and count != 1 for rows, count in zip(value.rows, counts, strict=True)):
         raise UnsupportedError("repeats steps or rows")
     if value.kind == CONSTANT and value.array.size == 1:
-        return _expanded(value, counts)
+        return _expanded(call, value, counts)
     counts = [checked_size(count) for count in counts]
     call.network.spend(value.array.nbytes * math.prod(counts))
     return value.with_array(np.tile(value.array, counts))

@@ -20,6 +20,10 @@ _BUDGET_FACTOR = 4
 _FREE_BYTES = 2**20
 
 
+#: Of Python's in a list.
+_BYTES_OF_INT = 40
+
+
 class WrongOrder(UnsupportedError):
     """The axes of x are not what they were taken for."""
 
@@ -86,7 +90,7 @@ class Call:
         value = self.optional(at)
         if value is None:
             return None
-        if value.kind != CONSTANT:
+        if value.kind != CONSTANT or any(value.rows):
             raise UnsupportedError(f"input {at} depends on an input of the network; expected a constant")
         return value.array
 
@@ -112,9 +116,12 @@ class Call:
         if attribute is not None:
             return attribute
         array = self.constant(at)
-        if array is not None and array.dtype.kind not in "iuO":
+        if array is None:
+            return None
+        if array.dtype.kind not in "iuO":
             raise FormatError(f"{name}: expected integers, got {array.dtype}")
-        return None if array is None else array.ravel().tolist()
+        self.network.spend(_BYTES_OF_INT * array.size)
+        return list(array.ravel().tolist())
 
     def number(self, name: str, at: int, default: float) -> float:
         """A single number, likewise."""
@@ -209,7 +216,7 @@ def checked_size(size: Any) -> int:
 def distinct(array: AnyArray) -> AnyArray:
     """An array without its repetitions by broadcasting: the same numbers, if fewer of them."""
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
-    return array[(..., *once)]
+    return array[(...,) + once]  # noqa: RUF005 - mypy takes the alternative for newer syntax
 
 
 def vector(array: AnyArray | None, size: int) -> AnyArray | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.layers import Layer, Pool, Squeeze, validate_chain
+from gated_c.layers import Flip, Layer, Pool, Repeat, Reshape, Squeeze, Unmask, validate_chain
 from gated_c.loaders import onnx_axes, onnx_fold, onnx_ops
 from gated_c.loaders.names import shown
 from gated_c.loaders.onnx_call import Call, Network, WrongOrder, distinct
@@ -111,6 +111,8 @@ class Reading:
         layer = recurrent_layer(node, call.taken, call.network.clip)
         layer = replace(layer, batch_first=self.batch_first)
         parent = call.features(x)
+        if lengths and not _has_lengths(parent):
+            raise UnsupportedError("sequence_lens after steps that are others, or were run without them")
         if not lengths:
             parent = path.unmasked(parent)
         directions, size = layer.num_directions, layer.hidden_size
@@ -207,9 +209,9 @@ class Reading:
         while at is not None and at.layer is not None:
             if isinstance(at.layer, Mark):
                 raise UnsupportedError(f"{at.layer.kind} of '{shown(at.layer.name)}' is not supported on its own")
-            layers.insert(0, at.layer)
+            layers.append(at.layer)
             at = at.parent
-        layers = fused(layers)
+        layers = fused(layers[::-1])
         if not any(isinstance(layer, LayerSpec) for layer in layers):
             raise UnsupportedError("no LSTM, GRU or RNN between x and the output")
         validate_chain(layers)
@@ -239,6 +241,17 @@ def read_alone(graph: Graph, at: int, name: str, clip: str) -> LayerSpec:
         reading.run(graph.node(other))
     with _place(node):
         return replace(recurrent_layer(node, reading.call(node, weights).taken, clip), name=name)
+
+
+def _has_lengths(source: Source) -> bool:
+    """Whether the lengths of x are those of this source, and of all recurrent layers before."""
+    while source.parent is not None:
+        if isinstance(source.layer, Flip | Repeat | Reshape | Unmask):
+            return False
+        if isinstance(source.layer, LayerSpec) and not source.masked:
+            return False
+        source = source.parent
+    return True
 
 
 @contextmanager

@@ -64,7 +64,7 @@ _CASTS = {1: np.float32, 10: np.float16, 11: np.float64, 6: np.int32, 7: np.int6
 
 
 def elementwise(call: Call) -> Value:
-    arrays = [_array(call, at) for at in range(len(call.inputs))]
+    arrays = [call.value(at).array for at in range(len(call.inputs))]
     rows = [value.rows for value in call.inputs if value is not None]
     size = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
     call.network.spend(8 * size)

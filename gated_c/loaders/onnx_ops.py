@@ -10,7 +10,7 @@ import numpy as np
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Affine, Dense, Elementwise, Embedding, LayerNorm, Softmax
 from gated_c.loaders import onnx_parts
-from gated_c.loaders.onnx_call import Call, WrongOrder, checked_axis, vector
+from gated_c.loaders.onnx_call import Call, WrongOrder, checked_axis, distinct, vector
 from gated_c.loaders.onnx_conv import conv, pad
 from gated_c.loaders.onnx_path import Mark
 from gated_c.loaders.onnx_patterns import combined
@@ -225,7 +225,7 @@ def part(call: Call) -> Value:
     value = call.signal()
     kind = {"Erf": "erf", "Sqrt": "sqrt", "Pow": "square"}[call.node.op]
     exponent = call.constant(1)
-    if exponent is not None and not np.all(exponent.ravel()[:1] == 2):
+    if exponent is not None and not np.all(distinct(exponent) == 2):
         raise UnsupportedError("an exponent other than 2")
     source, local = call.path.only(value.array)
     return call.mapped(value, call.path.mark(source, kind, call.node.name, source.size), local)
@@ -243,9 +243,10 @@ def arithmetic(call: Call) -> Value:
     if a.kind == SIGNAL and b.kind == SIGNAL:
         return combined(call, a, b)
     value, other = (a, b) if a.kind == SIGNAL else (b, a)
-    number = other.array.astype(float) if other.array.dtype != object else None
-    if number is None or (call.node.op == "Div" and value is b):
+    if other.array.dtype == object or (call.node.op == "Div" and value is b):
         raise UnsupportedError("a size, or a constant divided by features")
+    call.network.spend(8 * other.array.size)
+    number = other.array.astype(float)
     if call.node.op in ("Mul", "Div"):
         with np.errstate(all="ignore"):
             return _affine(call, value, number if call.node.op == "Mul" else 1 / number, None)

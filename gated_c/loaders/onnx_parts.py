@@ -105,6 +105,7 @@ def gather(call: Call) -> Value:
     axis = call.axis(0, value)
     if indices is None:
         raise FormatError("indices: missing")
+    call.network.spend(8 * indices.size)
     if value.rows[axis]:
         return _rows_gathered(call, value, axis, indices.tolist(), indices.ndim)
     if indices.dtype.kind not in "iuO":

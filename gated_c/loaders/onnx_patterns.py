@@ -9,19 +9,10 @@ from math import isclose, sqrt
 import numpy as np
 
 from gated_c.errors import UnsupportedError
-from gated_c.layers import (
-    LINEAR,
-    Affine,
-    Conv,
-    Dense,
-    Elementwise,
-    Layer,
-    LayerNorm,
-    Merge,
-    Reshape,
-)
+from gated_c.layers import LINEAR, Affine, Conv, Dense, Elementwise, Layer, LayerNorm, Merge, Reshape
 from gated_c.loaders.onnx_call import Call
 from gated_c.loaders.onnx_path import Mark, Source
+from gated_c.loaders.onnx_tensors import AnyArray
 from gated_c.loaders.onnx_values import Value
 from gated_c.spec import Activation
 
@@ -47,18 +38,17 @@ def combined(call: Call, a: Value, b: Value) -> Value:
             source = _product(call, of_a, of_b) or _product(call, of_b, of_a)
             if source is not None:
                 return call.mapped(a, source, local_a)
-    source = _normed(call, a, of_a, of_b)
-    if source is not None:
+    if a.rows == b.rows and b.array.size == 1 and (source := _normed(call, of_a, of_b)):
         return call.mapped(a, source, local_a)
     raise UnsupportedError("a branch: joins two signals")
 
 
-def _merged(call: Call, value: Value, source: Source, first: object, second: object) -> Value | None:
+def _merged(call: Call, value: Value, source: Source, first: AnyArray, second: AnyArray) -> Value | None:
     """Both halves of the features: two directions become one."""
     size = source.size // 2
-    halves = [np.arange(size), np.arange(size) + size]
-    locals_ = [np.ravel(local) for local in (first, second)]  # type: ignore[call-overload]
-    if not any(all(map(np.array_equal, locals_, order)) for order in (halves, halves[::-1])):
+    halves = np.arange(size), np.arange(size) + size
+    parts = first.ravel(), second.ravel()
+    if not any(all(map(np.array_equal, parts, order)) for order in (halves, halves[::-1])):
         return None
     merge = call.path.append(source, Merge(size, _MERGES[call.node.op], name=call.node.name))
     return value.with_array(call.path.numbers(merge).reshape(value.array.shape))
@@ -113,9 +103,9 @@ def _pair(layer: Affine) -> tuple[float, float] | None:
     return (scale, shift) if same else None
 
 
-def _normed(call: Call, a: Value, x: Source, other: Source) -> Source | None:
+def _normed(call: Call, x: Source, other: Source) -> Source | None:
     """(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon), in two steps."""
-    if call.node.op == "Sub" and _is_mark(other, "mean") and other.parent is x and a.array.size == x.size:
+    if call.node.op == "Sub" and _is_mark(other, "mean") and other.parent is x:
         return call.path.mark(x, "centred", call.node.name, x.size)
     if call.node.op != "Div" or not _is_mark(x, "centred") or x.parent is None:
         return None

@@ -20,7 +20,7 @@ def reshaped(call: Call, value: Value, target: list[Any]) -> Value:
         if value.kind != SIGNAL or value.axis_of("T") is None:
             raise UnsupportedError(f"shape {_shown(target)} mixes rows, or its sizes are not those of the input")
         return reshaped(call, call.unrolled(value), target)
-    rows = tuple("".join(atom for atom in group if isinstance(atom, str)) for group in groups)
+    rows = tuple(_rows(group, call.network.sizes) for group in groups)
     shape = [math.prod(atom for atom in group if isinstance(atom, int)) for group in groups]
     if not value.array.flags.c_contiguous:
         call.network.spend(value.array.size * value.array.itemsize)
@@ -38,6 +38,12 @@ def _atoms(value: Value) -> list[Atom]:
         else:
             atoms.append(size)
     return [atom for atom in atoms if atom != 1]
+
+
+def _rows(group: list[Atom], known: dict[str, int]) -> str:
+    """Those of a new axis, without a batch or a step that is the only one and merges with the other."""
+    rows = [atom for atom in group if isinstance(atom, str)]
+    return "".join([name for name in rows if known.get(name) != 1] or rows[:1]) if len(rows) > 1 else "".join(rows)
 
 
 def _is_pure(group: list[Atom]) -> bool:
