@@ -108,7 +108,8 @@ def _add_command(
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="a model: .pt .pth .safetensors .keras .h5 .onnx .gated")
+    kinds = ".pt .pth .safetensors .keras .h5 .onnx .gated"
+    parser.add_argument("file", metavar="FILE", type=Path, help=f"a model: {kinds}")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

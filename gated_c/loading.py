@@ -35,8 +35,8 @@ def load(
     names, else TensorFlow. ``clip`` says what ONNX's attribute clips: ``"spec"`` (default) all inputs of activations,
     ``"ort"`` what ONNX Runtime clips.
 
-    ``check`` computes the vectors again that :meth:`Model.save` kept in a ``.gated`` file as ``golden``; a difference is a
-    :class:`FormatError`, a file without them an :class:`UnsupportedError`.
+    ``check`` computes the vectors again that :meth:`Model.save` kept in a ``.gated`` file as ``golden``; a difference
+    is a :class:`FormatError`, a file without them an :class:`UnsupportedError`.
 
     Raises ``FileNotFoundError``; :class:`FormatError` for a broken file; :class:`UnsupportedError` for a feature that
     is not run, such as quantised weights or a branch; ``ValueError`` if ``prefix`` is missing, unknown or needed, and
@@ -86,12 +86,12 @@ def inspect(path: str | os.PathLike[str], *, config: Any = None) -> list[LayerSp
 
 
 def from_torch(module: Any) -> Model:
-    """A live recurrent module of ``torch.nn``, or any module whose ``forward`` is one path through supported layers, as in
-    ``eval()``. Weights of any float type and device become float32; arguments of ``forward`` with a default keep it.
+    """A live recurrent module of ``torch.nn``, or any module whose ``forward`` is one path through supported layers, as
+    in ``eval()``. Weights of any float type and device become float32; arguments of ``forward`` with a default keep it.
 
     Raises :class:`UnsupportedError` that names what cannot be followed, where, and the recurrent modules inside.
     """
-    from gated_c.loaders.torch_module import from_module
+    from gated_c.loaders.torch.module import from_module
 
     return Model(from_module(module))
 
@@ -99,6 +99,6 @@ def from_torch(module: Any) -> Model:
 def from_keras(layer_or_model: Any, backend: str | None = None) -> Model:
     """A live Keras layer or model, of Keras 3 on any backend or of ``tf_keras``; it must be built. ``backend`` as in
     :func:`load`, by default the one that Keras runs on. Raises :class:`UnsupportedError` for what is not run."""
-    from gated_c.loaders.keras_live import from_keras as layers_of
+    from gated_c.loaders.keras.live import from_keras as layers_of
 
     return Model(layers_of(layer_or_model, backend))

@@ -1,8 +1,8 @@
 """States as callers see them and as the core does.
 
 A recurrent layer's state has PyTorch's form, ``h`` [L*D,N,H or P] or ``(h, c)`` with c [L*D,N,H]. The state of a model
-is that of its only recurrent layer, or a tuple of theirs. The core has all of it in one flat array: layer after layer, h
-then c.
+is that of its only recurrent layer, or a tuple of theirs. The core has all of it in one flat array: layer after layer,
+h then c.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import gated_c as gc
-from gated_c.loaders.onnx_file import read_network
+from gated_c.loaders.onnx.file import read_network
 from gated_c.tolerance import tolerance
 
 #: The IR version that came with an opset; runtimes refuse newer ones than they know.

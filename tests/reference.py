@@ -202,19 +202,22 @@ def reshape(layer, x):
     return np.moveaxis(by_row, 0, 1)
 
 
+def dense(layer, x):
+    y = x @ layer.weight.T.astype(float) + (0 if layer.bias is None else layer.bias)
+    return ACTIVATIONS[layer.activation.name](y, *layer.activation[1:])
+
+
 PLAIN = {
-    "Dense": lambda l, x: ACTIVATIONS[l.activation.name](
-        x @ l.weight.T.astype(float) + (0 if l.bias is None else l.bias), *l.activation[1:]
-    ),
+    "Dense": dense,
     "Conv": convolve,
-    "Elementwise": lambda l, x: ACTIVATIONS[l.activation.name](x, *l.activation[1:]),
+    "Elementwise": lambda layer, x: ACTIVATIONS[layer.activation.name](x, *layer.activation[1:]),
     "Softmax": softmax,
     "LayerNorm": layer_norm,
-    "Affine": lambda l, x: x * l.scale + l.shift,
+    "Affine": lambda layer, x: x * layer.scale + layer.shift,
     "Merge": merge,
-    "Slice": lambda l, x: x[..., l.start : l.stop],
-    "Split": lambda l, x: x,
-    "Squeeze": lambda l, x: x,
+    "Slice": lambda layer, x: x[..., layer.start : layer.stop],
+    "Split": lambda layer, x: x,
+    "Squeeze": lambda layer, x: x,
 }
 
 

@@ -9,7 +9,7 @@ from test_loaders_keras_layers import masked_input
 
 import gated_c as gc
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.loaders.keras_config import KerasLayer, path_through, recurrent_layers
+from gated_c.loaders.keras.config import KerasLayer, path_through, recurrent_layers
 
 K = keras.layers
 

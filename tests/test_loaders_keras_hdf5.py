@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.loaders.keras_hdf5 import Hdf5
+from gated_c.loaders.keras.hdf5 import Hdf5
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -6,7 +6,7 @@ import pytest
 import gated_c as gc
 from gated_c import UnsupportedError
 from gated_c import layers as L
-from gated_c.loaders.onnx_file import read_network
+from gated_c.loaders.onnx.file import read_network
 from gated_c.tolerance import tolerance
 
 onnx = pytest.importorskip("onnx")

@@ -12,8 +12,8 @@ import pytest
 
 import gated_c as gc
 from gated_c import FormatError, UnsupportedError
-from gated_c.loaders import onnx_wire
-from gated_c.loaders.onnx_file import read_network, read_recurrent
+from gated_c.loaders.onnx import wire as onnx_wire
+from gated_c.loaders.onnx.file import read_network, read_recurrent
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

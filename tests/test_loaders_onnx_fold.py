@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gated_c.loaders.onnx_chain import Reading
-from gated_c.loaders.onnx_file import _open
+from gated_c.loaders.onnx.chain import Reading
+from gated_c.loaders.onnx.file import _open
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import gated_c as gc
 from gated_c import FormatError, UnsupportedError
-from gated_c.loaders.onnx_file import read_network, read_recurrent
+from gated_c.loaders.onnx.file import read_network, read_recurrent
 from gated_c.spec import Activation
 from gated_c.tolerance import tolerance
 

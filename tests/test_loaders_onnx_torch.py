@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gated_c as gc
-from gated_c.loaders.onnx_file import read_network
+from gated_c.loaders.onnx.file import read_network
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

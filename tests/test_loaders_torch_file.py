@@ -10,7 +10,8 @@ from loader_files import archive, assert_weights_of, load_one, rewrite_zip, stat
 from torch import nn
 
 from gated_c import FormatError, UnsupportedError
-from gated_c.loaders import load_layers, read_layers, torch_file
+from gated_c.loaders import load_layers, read_layers
+from gated_c.loaders.torch import file as torch_file
 
 FORMATS = {"zip": {}, "stream": {"_use_new_zipfile_serialization": False}}
 

@@ -15,8 +15,8 @@ from torch_networks import NETWORKS, module_of, packed_classifier, packed_tagger
 
 import gated_c as gc
 from gated_c.layers import Affine, Elementwise
-from gated_c.loaders.torch_activations import ACTIVATIONS
-from gated_c.loaders.torch_module import from_module
+from gated_c.loaders.torch.activations import ACTIVATIONS
+from gated_c.loaders.torch.module import from_module
 from gated_c.spec import LayerSpec
 from gated_c.tolerance import tolerance
 

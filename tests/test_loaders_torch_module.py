@@ -6,7 +6,7 @@ from loader_files import assert_weights_of, weights_of
 from torch import nn
 
 from gated_c import UnsupportedError
-from gated_c.loaders.torch_module import from_module
+from gated_c.loaders.torch.module import from_module
 
 MODULES = {
     "lstm": lambda: nn.LSTM(3, 4, num_layers=2, proj_size=2, bidirectional=True, batch_first=True),

@@ -8,7 +8,7 @@ from torch_networks import NETWORKS, module_of
 from torch_refused import REFUSED
 
 from gated_c import UnsupportedError
-from gated_c.loaders.torch_module import from_module
+from gated_c.loaders.torch.module import from_module
 from gated_c.spec import LayerSpec
 
 

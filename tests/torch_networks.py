@@ -171,7 +171,7 @@ def final_states_laid_side_by_side(self, x):
 @network(features(7, 3, 4), rnn=lambda: nn.GRU(4, 5, bidirectional=True), out=lambda: nn.Linear(4, 2))
 def some_features_and_one_score(self, x):
     y, _ = self.rnn(x)
-    forward, backward = y.chunk(2, dim=2)
+    _, backward = y.chunk(2, dim=2)
     return self.out(torch.selu(backward[..., 1:]))[:, :, 1]
 
 

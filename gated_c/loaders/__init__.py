@@ -19,7 +19,7 @@ from gated_c.loaders.names import shown
 from gated_c.spec import LayerSpec
 
 if TYPE_CHECKING:
-    from gated_c.loaders.state_dict import Found
+    from gated_c.loaders.torch.state_dict import Found
 
 #: Beyond this a message says no more; that a hostile file can make it longer must not matter.
 _MAX_MESSAGE = 4000
@@ -88,7 +88,7 @@ def load_layers(
 
 
 #: Kinds of files that hold whole networks, by the loader that reads them.
-_NETWORKS = {"keras": "keras_file", "hdf5": "keras_file", "onnx": "onnx_file"}
+_NETWORKS = {"keras": "keras.file", "hdf5": "keras.file", "onnx": "onnx.file"}
 
 #: Which arguments of `load_layers` a kind of file takes.
 _OPTIONS = {
@@ -147,7 +147,7 @@ def _find(kind: str, path: str) -> list[Found]:
         from gated_c.loaders.safetensors_file import find_in_safetensors
 
         return find_in_safetensors(path)
-    from gated_c.loaders.torch_file import find_in_stream, find_in_zip
+    from gated_c.loaders.torch.file import find_in_stream, find_in_zip
 
     return find_in_zip(path) if kind == "zip" else find_in_stream(path)
 

@@ -60,9 +60,9 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
 
 def _kind_of_zip(path: str | os.PathLike[str], suffix: str) -> str:
-    from gated_c.loaders import keras_archive
+    from gated_c.loaders.keras import archive
 
-    return "keras" if suffix == ".keras" or keras_archive.is_archive(path) else "zip"
+    return "keras" if suffix == ".keras" or archive.is_archive(path) else "zip"
 
 
 def _kind_of_safetensors(path: str | os.PathLike[str]) -> str:

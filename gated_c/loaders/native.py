@@ -3,8 +3,8 @@
 Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Three entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
-``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or of the layer of
-                   `layers` that ``layer`` names
+``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
+                   class in `layers` that ``layer`` names
 ``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and then all tensors, sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file

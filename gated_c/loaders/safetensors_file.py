@@ -15,7 +15,7 @@ import safetensors
 
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders.names import shown
-from gated_c.loaders.state_dict import Found, StoredTensor, find_modules
+from gated_c.loaders.torch.state_dict import Found, StoredTensor, find_modules
 from gated_c.spec import Array
 
 #: Dtypes that weights come in, and how NumPy reads them; bfloat16 is the upper half of a float32.

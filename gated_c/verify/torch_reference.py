@@ -17,7 +17,7 @@ from gated_c.arrays import Array
 from gated_c.errors import UnsupportedError
 from gated_c.layers import Layer
 from gated_c.loaders.file_kind import file_kind
-from gated_c.loaders.state_dict import join
+from gated_c.loaders.torch.state_dict import join
 from gated_c.spec import LayerSpec
 from gated_c.verify.reference import Stage, blaming
 from gated_c.writers.torch_module import torch_module

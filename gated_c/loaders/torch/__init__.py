@@ -1,0 +1,1 @@
+"""PyTorch: files of weights without PyTorch, live modules with it."""
