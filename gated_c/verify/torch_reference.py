@@ -132,5 +132,5 @@ def _run_ragged(module: Any, x: Array, lengths: npt.NDArray[Any]) -> Array:
     at_least_one = torch.from_numpy(np.maximum(lengths, 1))
     packed = rnn.pack_padded_sequence(rows, at_least_one, batch_first=True, enforce_sorted=False)
     padded, _ = rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=rows.shape[1])
-    y = np.where((lengths > 0)[:, None, None], padded.numpy(), np.float32(0))
+    y: Array = np.where((lengths > 0)[:, None, None], padded.numpy(), np.float32(0))
     return y if module.batch_first else y.swapaxes(0, 1)

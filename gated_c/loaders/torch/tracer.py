@@ -24,7 +24,7 @@ from gated_c.loaders.torch.values import Failure, Values, operation
 _PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
 
 
-class PathTracer(fx.Tracer):
+class PathTracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
     """Traces a module, given what its first argument is; arguments with a default keep it.
 
     Nothing is added to the module. As ``torch.fx`` does, it patches PyTorch's classes meanwhile.

@@ -160,6 +160,6 @@ def _beside_the_path(node: fx.Node, args: Any, kwargs: Any, found: list[Any]) ->
     try:
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return node.target(*args, **kwargs)  # type: ignore[operator, unused-ignore]
     except Exception:  # whatever sizes that only the data tells lead to
         return Unknown()
