@@ -54,7 +54,7 @@ int main(void)
                 .weights = {{.weight_ih = weights, .weight_hh = weights, .bias_ih = weights, .bias_hh = weights}}};
             gated_model *model;
             gated_stream *stream;
-            if (gated_model_create(&layer, 1, &model) || gated_stream_create(model, 1, &stream))
+            if (gated_model_create(&layer, 1, 0, &model) || gated_stream_create(model, 1, &stream))
                 return 1;
             printf("%s %d %.1f\n", cell == GATED_LSTM ? "lstm" : "gru", sizes[i], median_step(stream, &x, y));
             gated_stream_free(stream);

@@ -133,7 +133,10 @@ cdef extern from "gated_c.h" nogil:
     ctypedef struct gated_stream:
         pass
 
-    gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model)
+    enum:
+        GATED_FLUSH_SUBNORMALS
+
+    gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model)
     void gated_model_free(gated_model *model)
     size_t gated_model_bytes(const gated_model *model)
     size_t gated_state_size(const gated_model *model, int64_t batch)
@@ -159,6 +162,7 @@ cdef extern from "gated_c.h" nogil:
     void gated_stream_free(gated_stream *stream)
     float *gated_stream_state(gated_stream *stream)
     void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
+    void gated_stream_warm(gated_stream *stream)
     gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
     gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
                                   float *y, ptrdiff_t y_time, ptrdiff_t y_row)

@@ -4,6 +4,7 @@ Stream.step, which must cost nanoseconds, checks its own."""
 cimport numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from os import environ
 
@@ -222,7 +223,7 @@ cdef class Engine:
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
-    def __cinit__(self, layers):
+    def __cinit__(self, layers, bint flush_subnormals):
         """From a validated chain."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
@@ -236,7 +237,8 @@ cdef class Engine:
             else:
                 describe_stack(layer, &described[index], alive)
             self.step_work += layer.num_parameters
-        check(gated_model_create(described, len(layers), &self.model))
+        cdef unsigned flags = GATED_FLUSH_SUBNORMALS if flush_subnormals else 0
+        check(gated_model_create(described, len(layers), flags, &self.model))
         self.input_size = layers[0].input_size
         self.output_size = layers[-1].output_size
         self.takes_ids = described[0].kind == GATED_EMBEDDING
@@ -369,6 +371,33 @@ cdef class StreamEngine:
             check(status)
         return out
 
+    def warm(self):
+        """Read all weights and write all scratch once, so that no later step meets a cold page. The state stays as it
+        is."""
+        if self.busy:
+            in_use()
+        gated_stream_warm(self.stream)
+
+    def _time_steps(self, np.ndarray x not None, np.ndarray times not None):
+        """Nanoseconds of a step each into times [K] int64, by the steps of x [T,N,C] or [T,N] over and over, contiguous; the
+        clock's own time included."""
+        cdef int64_t steps = np.PyArray_DIM(x, 0), i
+        cdef const char *source = <const char *>np.PyArray_DATA(x)
+        cdef ptrdiff_t step_bytes = np.PyArray_STRIDE(x, 0)
+        cdef int64_t *target = <int64_t *>np.PyArray_DATA(times)
+        cdef int64_t count = np.PyArray_SIZE(times)
+        cdef float *y = floats(self.output)
+        cdef int64_t start
+        if self.busy:
+            in_use()
+        self.busy = True
+        with nogil:
+            for i in range(count):
+                start = clock()
+                gated_stream_step(self.stream, source + i % steps * step_bytes, y)
+                target[i] = clock() - start
+        self.busy = False
+
     def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
         """x [T,N,C] float32, or ids [T,N] int32, to y [T,N,F]: last axis contiguous, not overlapping."""
         cdef gated_sequence s = sequence_of(x, y, x)
@@ -407,6 +436,24 @@ cdef class StreamEngine:
         ):
             raise ValueError(f"flat: expected {self.engine.state_size(self.batch)} contiguous float32 values")
         return 0
+
+
+def clock_cost():
+    """Nanoseconds that two readings of the clock are apart with nothing between them: the median of 1000 pairs."""
+    cdef int64_t[1000] times
+    cdef int64_t start
+    cdef int i
+    with nogil:
+        for i in range(1000):
+            start = clock()
+            times[i] = clock() - start
+    return sorted(times)[500]
+
+
+cdef inline int64_t clock() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
 cdef int in_use() except -1:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 
 import gated_c as gc
-from gated_c import golden, npy, timing, verify, writers
+from gated_c import golden, latency, npy, timing, verify, writers
 from gated_c.console import describe, format_bytes, naming, naming_output, print_table, printable, say, showing_warnings
 from gated_c.files import replacing
 
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gated-c", description="Run LSTM, GRU and RNN networks from their files.")
     parser.add_argument("--version", action="version", version=f"gated-c {gc.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_info, _add_run, _add_convert, _add_verify, _add_bench, _add_cpu):
+    for add in (_add_info, _add_run, _add_convert, _add_verify, _add_bench, _add_latency, _add_cpu):
         add(commands)
     return parser
 
@@ -352,6 +352,27 @@ def _bench(args: argparse.Namespace) -> None:
         if (t := timings[engine].get(work))
     ]
     print_table(("", "", "p50 us", "p99 us", "calls"), rows, text_columns=2)
+
+
+def _add_latency(commands: Commands) -> None:
+    parser = _add_command(commands, _latency, "latency", "time single steps of a stream, and show how they spread")
+    _add_model(parser)
+    parser.add_argument("-N", "--batch", type=_positive, default=1, help="rows of the stream (default: 1)")
+    parser.add_argument("--steps", type=_positive, default=1_000_000, help="how many (default: a million)")
+    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="save the histogram as a picture (.png, .svg, .pdf)")
+
+
+def _latency(args: argparse.Namespace) -> None:
+    model = _load(args)
+    x = verify.random_input(model, (args.batch, None) if model.batch_first else (None, args.batch))
+    with naming(args.file):
+        times = latency.step_latencies(model, x, args.steps)
+    title = f"{args.file}: {args.steps:,} steps, N = {args.batch}, {model.isa}"
+    print(title)
+    print(*latency.histogram_lines(times), sep="\n")
+    print_table(("", "ns"), [(name, f"{ns:,.0f}") for name, ns in latency.percentiles(times).items()], text_columns=1)
+    if args.plot is not None:
+        latency.plot(times, title, args.plot)
 
 
 def _add_cpu(commands: Commands) -> None:

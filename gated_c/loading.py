@@ -19,6 +19,7 @@ def load(
     config: Any = None,
     backend: str | None = None,
     clip: str | None = None,
+    flush_subnormals: bool | None = None,
     check: bool = False,
 ) -> Model:
     """The network in a file: ``.pt``, ``.pth``, ``.safetensors``, ``.keras``, ``.h5``, ``.onnx`` or ``.gated``.
@@ -35,6 +36,8 @@ def load(
     names, else TensorFlow. ``clip`` says what ONNX's attribute clips: ``"spec"`` (default) all inputs of activations,
     ``"ort"`` what ONNX Runtime clips.
 
+    ``flush_subnormals`` is that of :class:`Model`; ``None`` takes what a ``.gated`` file says, else ``False``.
+
     ``check`` computes the vectors again that :meth:`Model.save` kept in a ``.gated`` file as ``golden``; a difference
     is a :class:`FormatError`, a file without them an :class:`UnsupportedError`.
 
@@ -42,7 +45,7 @@ def load(
     is not run, such as quantised weights or a branch; ``ValueError`` if ``prefix`` is missing, unknown or needed, and
     for an argument that the kind of file does not take.
     """
-    from gated_c.loaders import load_layers
+    from gated_c.loaders import file_flushes_subnormals, load_layers
 
     layers = load_layers(
         path,
@@ -53,7 +56,9 @@ def load(
         backend=backend,
         clip=clip,
     )
-    model = Model(layers)
+    if flush_subnormals is None:
+        flush_subnormals = file_flushes_subnormals(path)
+    model = Model(layers, flush_subnormals=flush_subnormals)
     if check:
         _check(path, model, prefix)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from operator import index
 from typing import Any, TypeAlias
 
@@ -37,15 +37,20 @@ class Model:
 
     Made by :func:`gated_c.load`, :func:`gated_c.from_torch` and :func:`gated_c.from_keras`, or from layers:
     ``LayerSpec`` and those of ``gated_c.layers``. Raises ``ValueError`` or ``TypeError`` for layers that do not fit.
+
+    With ``flush_subnormals`` numbers below 1.2e-38 become 0 for the length of each call (FTZ and DAZ), so that a state
+    that fades in silence costs no more than another; otherwise the calling thread's mode applies. x86 and ARM may take
+    a different side of that border.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, flush_subnormals: bool = False) -> None:
         if isinstance(layers, LayerSpec | PlainLayer):
             raise TypeError(f"layers: expected a list of layers, got one {type(layers).__name__}")
         validate_chain(layers)
         self.layers = tuple(layers)
         self.recurrent = tuple(layer for layer in layers if isinstance(layer, LayerSpec))
-        self._engine = Engine(self.layers)
+        self.flush_subnormals = bool(flush_subnormals)
+        self._engine = Engine(self.layers, self.flush_subnormals)
 
     @cached_property
     def takes(self) -> str:
@@ -103,8 +108,8 @@ class Model:
         """The instruction set this model was packed for."""
         return str(self._engine.isa)
 
-    def __reduce__(self) -> tuple[type[Model], tuple[tuple[Layer, ...]]]:
-        return Model, (self.layers,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Model, flush_subnormals=self.flush_subnormals), (self.layers,)
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)
@@ -179,7 +184,8 @@ class Model:
         from gated_c.golden import record
         from gated_c.loaders import native
 
-        native.save(self.layers, path, None if golden is None else record(self, golden))
+        flags = {native.FLUSH_SUBNORMALS} if self.flush_subnormals else set()
+        native.save(self.layers, path, None if golden is None else record(self, golden), flags)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of ``shape``. Raises ``ValueError`` if x cannot have it."""

@@ -15,6 +15,7 @@
 #define GATED_INTERNAL_H
 
 #include "gated_c.h"
+#include "isa/float_mode.h"
 #include "kernels/kernels.h"
 
 typedef struct {
@@ -64,11 +65,28 @@ typedef struct {
 
 struct gated_model {
     int num_layers;
+    unsigned flags;
     int streamable;
     int makes_mask;          /* some layer decides which steps count */
     size_t state_per_row;    /* floats */
     gated_model_layer layers[];
 };
+
+/* The floating-point mode that a model wants, for the length of a call: gated_leave takes what gated_enter gave. */
+static inline uint64_t gated_enter(const gated_model *model)
+{
+    if (!(model->flags & GATED_FLUSH_SUBNORMALS))
+        return 0;
+    const uint64_t mode = float_mode();
+    set_float_mode(mode | FLUSH_SUBNORMALS);
+    return mode;
+}
+
+static inline void gated_leave(const gated_model *model, uint64_t mode)
+{
+    if (model->flags & GATED_FLUSH_SUBNORMALS)
+        set_float_mode(mode);
+}
 
 /* isa.c: the kernel tables of the chosen level, narrowest first, NULL-terminated. */
 gated_status gated_chosen_tables(const gated_kernels *const **tables);

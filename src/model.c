@@ -76,9 +76,9 @@ static int ends_flipped(const gated_layer *layers, int num_layers)
     return 0;
 }
 
-static gated_status check(const gated_layer *layers, int num_layers)
+static gated_status check(const gated_layer *layers, int num_layers, unsigned flags)
 {
-    if (num_layers < 1 || ends_flipped(layers, num_layers))
+    if (num_layers < 1 || ends_flipped(layers, num_layers) || flags > GATED_FLUSH_SUBNORMALS)
         return GATED_BAD_SIZE;
     for (int l = 0; l < num_layers; l++) {
         const gated_layer *layer = &layers[l];
@@ -193,10 +193,10 @@ static void describe(gated_model *model)
     find_dead_steps_that_matter(model);
 }
 
-gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **created)
+gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **created)
 {
     const gated_kernels *const *tables = NULL;
-    gated_status status = check(layers, num_layers);
+    gated_status status = check(layers, num_layers, flags);
     if (status == GATED_OK)
         status = gated_chosen_tables(&tables);
     if (status != GATED_OK)
@@ -206,6 +206,7 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
     if (!model)
         return GATED_NO_MEMORY;
     model->num_layers = num_layers;
+    model->flags = flags;
     for (int l = 0; l < num_layers && status == GATED_OK; l++) {
         model->layers[l].is = layers[l];
         status = create_layer(tables, &model->layers[l]);

@@ -154,7 +154,7 @@ static gated_status run_stack(const gated_stack *stack, const gated_sequence *s)
     return status;
 }
 
-gated_status gated_run(const gated_model *model, const gated_sequence *s)
+static gated_status run(const gated_model *model, const gated_sequence *s)
 {
     const gated_model_layer *first = &model->layers[0];
     gated_status status = gated_check_sequence(s);
@@ -172,5 +172,13 @@ gated_status gated_run(const gated_model *model, const gated_sequence *s)
     status = run_phases(&pass, s);
     free(pass.result);
     free(pass.masks);
+    return status;
+}
+
+gated_status gated_run(const gated_model *model, const gated_sequence *s)
+{
+    const uint64_t mode = gated_enter(model);
+    gated_status status = run(model, s);
+    gated_leave(model, mode);
     return status;
 }

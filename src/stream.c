@@ -99,19 +99,8 @@ void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
     }
 }
 
-gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
-{
-    if (stream->only) {
-        gated_stepper_step(stream->only, x, y);
-        return GATED_OK;
-    }
-    const ptrdiff_t width = stream->model->layers[0].is.input_size;
-    const ptrdiff_t y_width = stream->model->layers[stream->model->num_layers - 1].is.output_size;
-    return gated_stream_run(stream, 1, x, width * stream->batch, width, y, y_width * stream->batch, y_width);
-}
-
-gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
-                              float *y, ptrdiff_t y_time, ptrdiff_t y_row)
+static gated_status run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
+                        ptrdiff_t y_time, ptrdiff_t y_row)
 {
     if (stream->only) {
         gated_stepper_run(stream->only, steps, x, x_time, x_row, y, y_time, y_row);
@@ -129,4 +118,32 @@ gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x
             return status;
     }
     return GATED_OK;
+}
+
+static gated_status step(gated_stream *stream, const void *x, float *y)
+{
+    if (stream->only) {
+        gated_stepper_step(stream->only, x, y);
+        return GATED_OK;
+    }
+    const ptrdiff_t width = stream->model->layers[0].is.input_size;
+    const ptrdiff_t y_width = stream->model->layers[stream->model->num_layers - 1].is.output_size;
+    return run(stream, 1, x, width * stream->batch, width, y, y_width * stream->batch, y_width);
+}
+
+gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
+{
+    const uint64_t mode = gated_enter(stream->model);
+    gated_status status = step(stream, x, y);
+    gated_leave(stream->model, mode);
+    return status;
+}
+
+gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
+                              float *y, ptrdiff_t y_time, ptrdiff_t y_row)
+{
+    const uint64_t mode = gated_enter(stream->model);
+    gated_status status = run(stream, steps, x, x_time, x_row, y, y_time, y_row);
+    gated_leave(stream->model, mode);
+    return status;
 }

@@ -8,7 +8,7 @@
  *
  * The result of a row depends on the model, that row's input and its initial state only: not on the batch around it,
  * nor on how a sequence is cut into calls, nor (with FMA) on the CPU. A NaN stays NaN, with bits of its own. The caller's
- * rounding and flush-to-zero modes apply.
+ * rounding mode applies, and its flush-to-zero mode to a model without GATED_FLUSH_SUBNORMALS.
  */
 #ifndef GATED_C_H
 #define GATED_C_H
@@ -166,8 +166,16 @@ typedef struct {
 typedef struct gated_model gated_model;
 typedef struct gated_stream gated_stream;
 
-/* Packs the weights of a chain of layers for the chosen instruction set. Free with gated_model_free(NULL is fine). */
-gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
+/* What a model can be told, to be added up. */
+enum {
+    GATED_FLUSH_SUBNORMALS = 1 /* Numbers below 1.2e-38 become 0 (FTZ and DAZ), for the length of each call: a state that
+                                  fades in silence then costs no more than another. x86 and ARM may take a different side
+                                  of that border. */
+};
+
+/* Packs the weights of a chain of layers for the chosen instruction set; `flags` of those above, or 0. Free with
+ * gated_model_free(NULL is fine). */
+gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model);
 void gated_model_free(gated_model *model);
 
 /* Bytes of packed weights. */
@@ -212,6 +220,9 @@ float *gated_stream_state(gated_stream *stream);
 
 /* Back to zero, for the rows n with rows[n] != 0, or all if rows is NULL: the state, and what pools and convolutions keep. */
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
+
+/* Reads all weights and writes all scratch once, so that no later step meets a cold page; the state stays as it is. */
+void gated_stream_warm(gated_stream *stream);
 
 /* One tick: x [N, C], or int32_t ids [N], to y [N, F], contiguous; they may overlap. A pool gives what it has of the steps
  * so far. Allocates nothing, locks nothing, makes no system call. Fails with GATED_BAD_INDEX only, and then does nothing. */

@@ -87,8 +87,18 @@ def load_layers(
     return [_overruled(layer, batch_first, nonlinearity) for layer in layers]
 
 
+def file_flushes_subnormals(path: str | bytes | os.PathLike[str]) -> bool:
+    """Whether a file that `load_layers` has read says so; only our own format does."""
+    path = os.fsdecode(path)
+    if file_kind(path) != "gated":
+        return False
+    from gated_c.loaders import native
+
+    return native.FLUSH_SUBNORMALS in native.read_flags(path)
+
+
 #: Kinds of files that hold whole networks, by the loader that reads them.
-_NETWORKS = {"keras": "keras.file", "hdf5": "keras.file", "onnx": "onnx.file"}
+_NETWORKS = {"keras": "keras.file", "hdf5": "keras.file", "onnx": "onnx.file", "json": "audio.file"}
 
 #: Which arguments of `load_layers` a kind of file takes.
 _OPTIONS = {
@@ -96,6 +106,7 @@ _OPTIONS = {
     "hdf5": {"config", "backend"},
     "onnx": {"clip"},
     "gated": {"nonlinearity"},
+    "json": set(),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -18,13 +19,16 @@ _TORCH_STREAM = (b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", b"L11954703714603880133335
 _OF_TORCH = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 _UNSUPPORTED = frozenset({".npz", ".tflite"})
 _OF_HDF5 = frozenset({".h5", ".hdf5"})
+_OF_JSON = frozenset({".json", ".nam"})
 
-_SUPPORTED = ".pt, .pth, .safetensors, .keras, .h5, .onnx and .gated"
+_JSON = re.compile(rb"\s*\{\s*\"")  # safetensors can begin with a brace too, but has zeros behind it
+
+_SUPPORTED = ".pt, .pth, .safetensors, .keras, .h5, .onnx, .gated, .nam and RTNeural's .json"
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
     """``"zip"``, ``"stream"`` (both of torch.save), ``"safetensors"``, ``"keras"``, ``"hdf5"`` (both of Keras),
-    ``"onnx"`` or ``"gated"``.
+    ``"onnx"``, ``"gated"`` or ``"json"``.
 
     Raises ``UnsupportedError`` for other formats, ``FormatError`` for a file that is not what its name says.
     """
@@ -46,6 +50,10 @@ def file_kind(path: str | os.PathLike[str]) -> str:
         raise FormatError("not a zip archive, or cut short")
     if suffix in _OF_HDF5:
         raise FormatError("not an HDF5 file, or cut short")
+    if _JSON.match(head):
+        return "json"
+    if suffix in _OF_JSON:
+        raise FormatError("not a JSON object, or cut short")
     if suffix == ".onnx":
         return "onnx"
     if any(magic in head for magic in _TORCH_STREAM):

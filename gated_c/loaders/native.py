@@ -1,11 +1,12 @@
 """Our own format, ``.gated``: a safetensors file whose metadata describe the layers.
 
-Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Three entries of the metadata belong to it:
+Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Four entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
                    class in `layers` that ``layer`` names
-``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and then all tensors, sorted by name
+``gated_flags``    what the model is told besides, separated by spaces: ``flush_subnormals`` (`Model`); left out if nothing
+``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers``, ``gated_flags`` and all tensors, sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
 is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
@@ -18,7 +19,7 @@ import json
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,6 +33,9 @@ from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, wri
 from gated_c.spec import Activation, Array, LayerSpec
 
 VERSION = 1
+
+FLUSH_SUBNORMALS = "flush_subnormals"
+_FLAGS = frozenset({FLUSH_SUBNORMALS})
 
 _TYPES = {
     "str": str,
@@ -60,9 +64,12 @@ _GOLDEN = "golden"
 
 
 def save(
-    layers: Sequence[Layer], path: str | bytes | os.PathLike[str], golden: Mapping[str, Array] | None = None
+    layers: Sequence[Layer],
+    path: str | bytes | os.PathLike[str],
+    golden: Mapping[str, Array] | None = None,
+    flags: Collection[str] = (),
 ) -> None:
-    """Write the layers, in order, and the vectors to check them with. The file appears whole or not at all. Raises
+    """Write the layers, in order, the vectors to check them with, and the model's flags. The file appears whole or not at all. Raises
     ``ValueError`` for weights that do not fit their layer, ``OSError`` where nothing can be written."""
     validate_chain(layers)
     arrays = {
@@ -72,11 +79,10 @@ def save(
     }
     arrays |= golden or {}
     description = json.dumps([_describe(layer) for layer in layers])
-    metadata = {
-        "gated_version": str(VERSION),
-        "gated_layers": description,
-        "gated_crc32": _checksum(description, arrays),
-    }
+    metadata = {"gated_version": str(VERSION), "gated_layers": description}
+    if flags:
+        metadata["gated_flags"] = " ".join(sorted(flags))
+    metadata["gated_crc32"] = _checksum(metadata, arrays)
     with replacing(path) as unfinished, open(unfinished, "wb") as file:
         write_safetensors(file, arrays, metadata)
         file.flush()
@@ -109,10 +115,20 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
         version = shown(metadata["gated_version"], 20)
         raise FormatError(f"format version '{version}', this gated_c reads {VERSION}; a newer gated_c may read it")
     arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
-    description = metadata.get("gated_layers", "")
-    if metadata.get("gated_crc32") != _checksum(description, arrays):
+    if metadata.get("gated_crc32") != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
-    return _layers(json.loads(description), arrays)
+    if unknown := _flags(metadata) - _FLAGS:
+        raise FormatError(f"unknown flag {shown(unknown.pop(), 20)!r}; a newer gated_c may know it")
+    return _layers(json.loads(metadata.get("gated_layers", "")), arrays)
+
+
+def read_flags(path: str | os.PathLike[str]) -> set[str]:
+    """The flags of a file that `read` accepts."""
+    return _flags(open_safetensors(path)[1])
+
+
+def _flags(metadata: Mapping[str, str]) -> set[str]:
+    return set(metadata.get("gated_flags", "").split())
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:
@@ -120,8 +136,8 @@ def is_native(metadata: Mapping[str, str]) -> bool:
     return "gated_version" in metadata
 
 
-def _checksum(description: str, arrays: Mapping[str, Array]) -> str:
-    crc = zlib.crc32(description.encode())
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
+    crc = zlib.crc32((metadata.get("gated_layers", "") + metadata.get("gated_flags", "")).encode())
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].data, crc)
     return f"{crc:08x}"

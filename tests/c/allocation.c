@@ -66,7 +66,7 @@ int main(void)
     };
     gated_model *model;
     gated_stream *stream;
-    if (gated_model_create(layers, 6, &model) || gated_stream_create(model, 3, &stream))
+    if (gated_model_create(layers, 6, 0, &model) || gated_stream_create(model, 3, &stream))
         return 1;
     static float x[100 * 3 * 5], y[100 * 3 * 64];
     const long created = calls;

@@ -66,7 +66,7 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
         {.kind = GATED_SOFTMAX, .input_size = out, .output_size = out},
     };
     gated_model *model;
-    gated_status status = gated_model_create(chain, general ? 6 : 1, &model);
+    gated_status status = gated_model_create(chain, general ? 6 : 1, 0, &model);
     if (status != GATED_OK)
         fail("model", status);
     const size_t state_size = gated_state_size(model, batch);

@@ -1,0 +1,1 @@
+"""What audio plug-ins load: networks as JSON, of RTNeural and of the Neural Amp Modeler."""
