@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import gated_c as gc
 from gated_c import FormatError
-from gated_c.layers import Elementwise, Pool
+from gated_c.layers import Conv, Elementwise, Pool, Repeat
 from gated_c.loaders import load_layers, native, read_layers
 from gated_c.spec import Activation, LayerSpec
 
@@ -323,6 +323,19 @@ BAD_DESCRIPTIONS = {
 def test_descriptions_without_sense_are_a_format_error(path, layers):
     with pytest.raises(FormatError, match=r"m\.gated: "):
         load_layers(rewrite(path, layers))
+
+
+@pytest.mark.parametrize("number", [-1, 2**24 + 1, 2**31, 10**40])
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [(Conv(np.ones((4, 2, 4), np.float32)), "dilation"), (Pool(4, "last"), "size"), (Repeat(4, 3), "steps")],
+)
+def test_numbers_beyond_the_core_are_a_format_error(tmp_path, layer, name, number):
+    head = [Pool(4, "last")] if isinstance(layer, Repeat) else []
+    native.save([random_spec(np.random.default_rng(1), "gru", 2, 4), *head, layer], tmp_path / "m.gated")
+    path = rewrite(tmp_path / "m.gated", lambda layers: [*layers[:-1], {**layers[-1], name: number}])
+    with pytest.raises(FormatError, match=rf"m\.gated: .*{name}"):
+        load_layers(path)
 
 
 def test_no_single_byte_can_change_unnoticed(tmp_path):

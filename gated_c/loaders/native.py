@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError
 from gated_c.files import replacing
 from gated_c.layers import Layer, PlainLayer, validate_chain
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
-from gated_c.spec import Activation, Array, LayerSpec
+from gated_c.spec import Activation, LayerSpec
 
 VERSION = 1
 
