@@ -1,5 +1,5 @@
-"""The compiled half: the core as a shared library, gated_c/lib/, and the Cython extension over it. Everything else is in
-pyproject.toml."""
+"""The compiled half: the core as a shared library in gated_c/lib/, and the Cython extension over it. Everything else is
+in pyproject.toml."""
 
 import os
 import re
@@ -68,7 +68,8 @@ class BuildExt(build_ext):
         super().copy_extensions_to_source()
 
 
-CORE = Extension("gated_c.lib.libgated_c", sorted(map(str, Path("src").rglob("*.c"))), depends=["src/isa.flags", "setup.py"])
+SOURCES = sorted(str(path) for path in Path("src").rglob("*.c"))
+CORE = Extension("gated_c.lib.libgated_c", SOURCES, depends=["src/isa.flags", "setup.py"])
 
 setup(
     cmdclass={"build_ext": BuildExt},

@@ -32,6 +32,9 @@ cdef extern from "gated_c.h" nogil:
         GATED_GRU_RESET_BEFORE
         GATED_RNN
 
+    int gated_cell_gates(gated_cell cell)
+    int gated_cell_has_c(gated_cell cell)
+
     ctypedef enum gated_function:
         GATED_SIGMOID
         GATED_TANH
@@ -189,6 +192,6 @@ cdef inline gated_model *model_of(model) except NULL:
 
 
 cdef inline gated_stream *stream_of(stream) except NULL:
-    """The C stream of a gated_c.Stream: valid while that, or a handle of it, lives. Both are one state, and calls from C
-    are not checked for use by two threads."""
+    """The C stream of a gated_c.Stream: valid while that, or a handle of it, lives. Both are one state, and calls from
+    C are not checked for use by two threads."""
     return <gated_stream *>PyCapsule_GetPointer(stream.handle, "gated_c.gated_stream")

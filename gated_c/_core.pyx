@@ -360,9 +360,9 @@ cdef class StreamEngine:
 
     @property
     def handle(self):
-        """The stream of the C interface, a ``gated_stream *``: a ``PyCapsule`` of the name ``gated_c.gated_stream``. The
-        pointer is valid while the stream or the capsule lives. Both are one state, and calls from C are not checked for
-        use by two threads."""
+        """The stream of the C interface, a ``gated_stream *``: a ``PyCapsule`` of the name ``gated_c.gated_stream``.
+        The pointer is valid while the stream or the capsule lives. Both are one state, and calls from C are not checked
+        for use by two threads."""
         return handle_of(self.stream, "gated_c.gated_stream", self)
 
     def step(self, x, out=None):
