@@ -1,11 +1,10 @@
 # The C library, without Python: `make`, `make check`, `make install PREFIX=/usr/local DESTDIR=`. LIBDIR and INCLUDEDIR are
 # below PREFIX. CC=aarch64-linux-gnu-gcc builds for another machine.
 
-CC = cc
-PREFIX = /usr/local
-LIBDIR = lib
-INCLUDEDIR = include
-BUILD = build/$(shell $(CC) -dumpmachine)
+PREFIX ?= /usr/local
+LIBDIR ?= lib
+INCLUDEDIR ?= include
+BUILD ?= build/$(shell $(CC) -dumpmachine)
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' gated_c/__init__.py)
 ABI := $(shell sed -n 's/^.define GATED_ABI_VERSION //p' gated_c/include/gated_c.h)
