@@ -103,6 +103,12 @@ class Model:
         """The instruction set this model was packed for."""
         return str(self._engine.isa)
 
+    @property
+    def handle(self) -> object:
+        """The model of the C interface, a ``gated_model *``, for code in C or Cython: a ``PyCapsule`` of the name
+        ``gated_c.gated_model``. The pointer is valid, and the model unchanged, while the model or the capsule lives."""
+        return self._engine.handle
+
     def __reduce__(self) -> tuple[type[Model], tuple[tuple[Layer, ...]]]:
         return Model, (self.layers,)
 

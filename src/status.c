@@ -1,5 +1,10 @@
 #include "gated_c.h"
 
+int gated_abi_version(void)
+{
+    return GATED_ABI_VERSION;
+}
+
 const char *gated_status_string(gated_status status)
 {
     switch (status) {
