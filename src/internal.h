@@ -67,6 +67,7 @@ struct gated_model {
     int streamable;
     int makes_mask;          /* some layer decides which steps count */
     size_t state_per_row;    /* floats */
+    int64_t input_steps, output_steps; /* see gated_model_info */
     gated_model_layer layers[];
 };
 
