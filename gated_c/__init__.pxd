@@ -18,6 +18,9 @@ cdef extern from "gated_c.h" nogil:
         GATED_NOT_STREAMABLE
         GATED_UNKNOWN_ISA
         GATED_UNUSABLE_ISA
+        GATED_NO_FILE
+        GATED_BAD_FILE
+        GATED_UNSUPPORTED_FILE
 
     int GATED_ABI_VERSION
     int gated_abi_version()
@@ -146,6 +149,18 @@ cdef extern from "gated_c.h" nogil:
 
     gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model)
     void gated_model_free(gated_model *model)
+    gated_status gated_model_open(const char *path, gated_model **model)
+
+    ctypedef struct gated_model_info:
+        int input_size
+        int output_size
+        int takes_ids
+        int gives_vector
+        int streamable
+        int64_t input_steps
+        int64_t output_steps
+
+    void gated_model_describe(const gated_model *model, gated_model_info *info)
     size_t gated_model_bytes(const gated_model *model)
     size_t gated_state_size(const gated_model *model, int64_t batch)
 

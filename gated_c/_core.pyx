@@ -14,6 +14,7 @@ from os import environ
 import numpy
 
 from gated_c.arrays import checked_float32, checked_ids, checked_output
+from gated_c.errors import FormatError, UnsupportedError
 
 np.import_array()
 
@@ -102,6 +103,12 @@ cdef int check(gated_status status) except -1:
         raise MemoryError(message)
     if status == GATED_BAD_INDEX:
         raise IndexError(message)
+    if status == GATED_NO_FILE:
+        raise OSError(message)
+    if status == GATED_BAD_FILE:
+        raise FormatError(message)
+    if status == GATED_UNSUPPORTED_FILE:
+        raise UnsupportedError(message)
     if status in (GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA):
         usable = ", ".join(name for name, _, is_usable, _ in list_isas() if is_usable)
         raise RuntimeError(f"{message}: expected one of {usable}, got {environ['GATED_C_ISA']!r}")

@@ -287,11 +287,7 @@ class LayerNorm(PlainLayer):
 
     @property
     def core(self) -> Core:
-        if self.weight is None and self.bias is None:
-            return Core("layer_norm", value=self.epsilon)
-        weight = np.ones(self.size, np.float32) if self.weight is None else self.weight
-        bias = np.zeros(self.size, np.float32) if self.bias is None else self.bias
-        return Core("layer_norm", weight=weight, bias=bias, value=self.epsilon)
+        return Core("layer_norm", weight=self.weight, bias=self.bias, value=self.epsilon)
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()

@@ -37,11 +37,14 @@ typedef enum {
     GATED_OK = 0,
     GATED_NO_MEMORY,        /* an allocation failed */
     GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
-    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, or batch_sizes rises */
+    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or a model takes other seq_len */
     GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
     GATED_UNKNOWN_ISA,      /* GATED_C_ISA names an instruction set that this build does not have */
-    GATED_UNUSABLE_ISA      /* GATED_C_ISA names an instruction set that this CPU does not have */
+    GATED_UNUSABLE_ISA,     /* GATED_C_ISA names an instruction set that this CPU does not have */
+    GATED_NO_FILE,          /* a file cannot be opened or is not a regular one; errno says why */
+    GATED_BAD_FILE,         /* a file is broken, cut short or altered, or not a .gated file */
+    GATED_UNSUPPORTED_FILE  /* a file is of a newer version than this library, or the machine is big-endian */
 } gated_status;
 
 /* The GATED_ABI_VERSION of the library itself. Real-time safe. */
@@ -138,7 +141,7 @@ typedef enum {
     GATED_CONV,         /* causal over time: weight [F, count taps, input], `dilation` steps apart, the last on the step */
     GATED_ELEMENTWISE,  /* activation(x) */
     GATED_SCALE,        /* weight * x + bias, each [F] */
-    GATED_LAYER_NORM,   /* (x - mean) / sqrt(variance + value), then like GATED_SCALE if there are weight and bias */
+    GATED_LAYER_NORM,   /* (x - mean) / sqrt(variance + value), then times weight and plus bias if they are there */
     GATED_SOFTMAX,      /* over the features */
     GATED_LOG_SOFTMAX,
     GATED_MERGE_SUM,    /* of the first and second half of the features */
@@ -187,6 +190,24 @@ typedef struct gated_stream gated_stream;
  * GATED_UNKNOWN_ISA or GATED_UNUSABLE_ISA. */
 GATED_API gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
 GATED_API void gated_model_free(gated_model *model);
+
+/* The same from a .gated file. Nothing of the file is kept; while it is read, nobody may make it shorter. Any file
+ * whatever ends in a model or a status: GATED_NO_FILE, GATED_BAD_FILE, GATED_UNSUPPORTED_FILE or those of
+ * gated_model_create. Memory is a small multiple of the file's size. */
+GATED_API gated_status gated_model_open(const char *path, gated_model **model);
+
+/* What a model takes and gives. Real-time safe. */
+typedef struct {
+    int input_size;        /* C, features of x; 1 for ids */
+    int output_size;       /* F, features of y */
+    int takes_ids;         /* x is int32_t ids below this; 0: x is float */
+    int gives_vector;      /* y is one step, whatever x has */
+    int streamable;        /* gated_stream_create works */
+    int64_t input_steps;   /* T that x must have, 1 for a vector; 0 for any */
+    int64_t output_steps;  /* T of y; 0 for that of x */
+} gated_model_info;
+
+GATED_API void gated_model_describe(const gated_model *model, gated_model_info *info);
 
 /* Bytes of packed weights. Real-time safe. */
 GATED_API size_t gated_model_bytes(const gated_model *model);
