@@ -176,7 +176,7 @@ static void step_all(gated_stepper *stepper, const gated_span *s)
     gated_stepper_run(stepper, s->steps, s->in.base, s->in.time, s->in.row, s->out.base, s->out.time, s->out.row);
 }
 
-/* One step of which some rows do not count: their state comes back, their y is zero or h. */
+/* One step of which some rows do not count: their state comes back, their y is zero or h, which is the output before. */
 static void step_some(const gated_model_layer *layer, const gated_span *s, gated_memory *memory, float *state)
 {
     gated_stepper_settle(memory->stepper);
@@ -189,9 +189,16 @@ static void step_some(const gated_model_layer *layer, const gated_span *s, gated
             continue;
         gated_stack_set_row(layer->stack, state, memory->values, s->batch, n);
         memset(y, 0, layer->is.output_size * sizeof *y);
-        if (layer->is.masked != GATED_ZERO)
+        if (layer->is.masked == GATED_REPEAT_INITIAL || (layer->is.masked == GATED_REPEAT_OUTPUT && memory->counts[n]))
             copy_h(layer, state, s->batch, n, y);
     }
+}
+
+/* In a stream that a mask is about, pieces are single steps. */
+static void count_step(const gated_span *s, int64_t *counts)
+{
+    for (int64_t n = 0; n < s->batch; n++)
+        counts[n] += !s->live.base || s->live.base[n * s->live.row];
 }
 
 static void step_stack(const gated_chain *chain, int index, const gated_span *s)
@@ -205,6 +212,8 @@ static void step_stack(const gated_chain *chain, int index, const gated_span *s)
         gated_stepper_step(memory->stepper, s->in.base, s->out.base);
     else
         step_all(memory->stepper, s);
+    if (chain->model->makes_mask)
+        count_step(s, memory->counts);
 }
 
 /* From here on s->live may be written. */
@@ -297,8 +306,18 @@ gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char
         if (layer->kind == GATED_MASKING || (layer->kind == GATED_EMBEDDING && layer->flag))
             claim_mask(span, masks);
         status = run_layer(chain, i, span, is_first);
+        if (gated_is_pool(layer->kind))
+            span->live.base = NULL;
         span->in = span->out;
         buffer = !buffer;
     }
     return status;
+}
+
+void gated_clear_dead_steps(const gated_span *s, gated_view y, int width)
+{
+    for (int64_t t = 0; s->live.base && t < s->steps; t++)
+        for (int64_t n = 0; n < s->batch; n++)
+            if (!s->live.base[t * s->live.time + n * s->live.row])
+                memset(y.base + t * y.time + n * y.row, 0, width * sizeof(float));
 }

@@ -69,6 +69,10 @@ struct gated_model {
     int streamable;
     int makes_mask;          /* some layer decides which steps count */
     size_t state_per_row;    /* floats */
+    double widest;           /* of all that scratch holds a row and step of, in floats */
+    double kept;             /* floats per row, however many steps there are */
+    int most_steps;          /* of a sequence that a layer makes */
+    int64_t input_steps, output_steps; /* see gated_model_info */
     gated_model_layer layers[];
 };
 
@@ -87,6 +91,8 @@ static inline void gated_leave(const gated_model *model, uint64_t mode)
     if (model->flags & GATED_FLUSH_SUBNORMALS)
         set_float_mode(mode);
 }
+/* model.c: GATED_NO_MEMORY if scratch for so many rows and steps is beyond counting. */
+gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len);
 
 /* isa.c: the kernel tables of the chosen level, narrowest first, NULL-terminated. */
 gated_status gated_chosen_tables(const gated_kernels *const **tables);
@@ -185,7 +191,7 @@ typedef struct {
     gated_stepper *stepper;  /* of a stack in a stream */
     float *values;           /* pool: [N, F]; convolution: the steps before, and windows; stack: its last output [N, F], in a
                                 stream its state before a step */
-    int64_t *counts;         /* pool: [N] steps so far */
+    int64_t *counts;         /* [N] steps so far that count: of a pool, and in a stream of a stack */
 } gated_memory;
 
 /* plain.c */
@@ -219,5 +225,8 @@ void gated_chain_free(gated_chain *chain);
  * last layer that computes something writes; `masks` [steps, N] is for layers that decide which steps count. On return
  * span->in is the result and span->live what counts of it. */
 gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char *masks, int is_first);
+
+/* y [steps, N, width] becomes 0 at the steps that do not count. */
+void gated_clear_dead_steps(const gated_span *span, gated_view y, int width);
 
 #endif

@@ -6,6 +6,8 @@
 
 enum { MAX_SIZE = 1 << 24 };
 
+#define MOST_FLOATS 0x1p60 /* of scratch: what is counted in 64 bits stays far from their end */
+
 static int in_range(int size, int least)
 {
     return size >= least && size <= MAX_SIZE;
@@ -36,7 +38,7 @@ static int is_sound(const gated_layer *layer, int is_first)
     case GATED_SCALE:
         return in == out && layer->weight && layer->bias;
     case GATED_LAYER_NORM:
-        return in == out && !layer->weight == !layer->bias && layer->value >= 0;
+        return in == out && layer->value >= 0;
     case GATED_MERGE_SUM:
     case GATED_MERGE_MUL:
     case GATED_MERGE_AVE:
@@ -172,25 +174,78 @@ static void find_dead_steps_that_matter(gated_model *model)
     for (int l = model->num_layers - 1; l >= 0; l--) {
         const gated_kind kind = model->layers[l].is.kind;
         model->layers[l].dead_steps_matter = matter;
-        if (kind == GATED_UNMASK || kind == GATED_RESHAPE || kind == GATED_CONV)
-            matter = 1;
+        if (kind == GATED_UNMASK || kind == GATED_FLIP_MASK || kind == GATED_RESHAPE || kind == GATED_CONV)
+            matter = 1; /* what did not count may count again, or is beside what does */
         else if (gated_is_pool(kind) || kind == GATED_STACK)
             matter = 0;
     }
 }
 
-static void describe(gated_model *model)
+static void widen(gated_model *model, double width)
+{
+    model->widest = width > model->widest ? width : model->widest;
+}
+
+/* What the scratch of a call grows with. */
+static void measure(gated_model *model, const gated_model_layer *layer)
+{
+    const gated_layer *is = &layer->is;
+    widen(model, is->input_size);
+    widen(model, is->output_size);
+    for (int l = 0; layer->stack && l < layer->stack->num_layers; l++) {
+        widen(model, layer->stack->layers[l].output_size);
+        widen(model, 2.0 * layer->stack->layers[l].scan[0].hidden_size);
+        model->kept += 4.0 * layer->stack->layers[l].output_size;
+    }
+    if (is->kind == GATED_CONV)
+        model->kept += (double)is->input_size * gated_steps_before(is);
+    if (is->kind == GATED_REPEAT || is->kind == GATED_RESHAPE)
+        model->most_steps = is->count > model->most_steps ? is->count : model->most_steps;
+}
+
+gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len)
+{
+    const double steps = seq_len > model->most_steps ? seq_len : model->most_steps;
+    const double floats = (steps + 1) * batch * model->widest * 4 + model->kept * batch;
+    return floats < MOST_FLOATS ? GATED_OK : GATED_NO_MEMORY;
+}
+
+/* A reshape takes so many numbers, a repeat a vector: what the steps before them must be. */
+static gated_status count_steps(gated_model *model)
+{
+    int64_t steps = 0; /* as many as x has */
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_layer *layer = &model->layers[l].is;
+        if (gated_is_pool(layer->kind))
+            steps = 1;
+        if (layer->kind != GATED_REPEAT && layer->kind != GATED_RESHAPE)
+            continue;
+        const int64_t in = layer->input_size;
+        const int64_t numbers = layer->kind == GATED_REPEAT ? in : (int64_t)layer->count * layer->output_size;
+        if (steps == 0)
+            model->input_steps = steps = numbers / in;
+        if (steps * in != numbers)
+            return GATED_BAD_SIZE;
+        steps = layer->count;
+    }
+    model->output_steps = steps;
+    return GATED_OK;
+}
+
+static gated_status describe(gated_model *model)
 {
     model->streamable = 1;
     for (int l = 0; l < model->num_layers; l++) {
         gated_model_layer *layer = &model->layers[l];
         model->streamable &= is_streamable(layer);
         model->makes_mask |= makes_mask(&layer->is);
+        measure(model, layer);
         layer->state_offset = model->state_per_row;
         if (layer->stack)
             model->state_per_row += layer->stack->state_per_row;
     }
     find_dead_steps_that_matter(model);
+    return count_steps(model);
 }
 
 gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **created)
@@ -211,11 +266,12 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, unsig
         model->layers[l].is = layers[l];
         status = create_layer(tables, &model->layers[l]);
     }
+    if (status == GATED_OK)
+        status = describe(model);
     if (status != GATED_OK) {
         gated_model_free(model);
         return status;
     }
-    describe(model);
     *created = model;
     return GATED_OK;
 }
@@ -228,6 +284,20 @@ void gated_model_free(gated_model *model)
         free(model->layers[l].memory);
     }
     free(model);
+}
+
+void gated_model_describe(const gated_model *model, gated_model_info *info)
+{
+    const gated_layer *first = &model->layers[0].is, *last = &model->layers[model->num_layers - 1].is;
+    *info = (gated_model_info){
+        .input_size = first->input_size,
+        .output_size = last->output_size,
+        .takes_ids = first->kind == GATED_EMBEDDING ? first->count : 0,
+        .gives_vector = model->output_steps == 1,
+        .streamable = model->streamable,
+        .input_steps = model->input_steps,
+        .output_steps = model->output_steps,
+    };
 }
 
 size_t gated_model_bytes(const gated_model *model)

@@ -14,9 +14,10 @@ struct gated_stream {
     gated_chain chain;
 };
 
+enum { RUN_STEPS = 64 };
+
 static gated_status create(const gated_model *model, int64_t batch, gated_stream *stream)
 {
-    enum { RUN_STEPS = 64 };
     const size_t floats = gated_state_size(model, batch);
     stream->model = model;
     stream->batch = batch;
@@ -41,6 +42,8 @@ gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_
         return GATED_BAD_SIZE;
     if (!model->streamable)
         return GATED_NOT_STREAMABLE;
+    if (gated_check_scratch(model, batch, RUN_STEPS) != GATED_OK)
+        return GATED_NO_MEMORY;
     gated_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return GATED_NO_MEMORY;
@@ -71,17 +74,16 @@ float *gated_stream_state(gated_stream *stream)
     return stream->state;
 }
 
-/* Row n of what a plain layer keeps: a pool [N, F], the steps before of a convolution [before, N, F]. */
+/* Row n of what a layer keeps beside its state: a pool [N, F], the steps before of a convolution [before, N, F]. */
 static void forget_row(const gated_layer *layer, gated_memory *memory, int64_t batch, int64_t n)
 {
     const size_t width = layer->input_size;
     const int64_t before = layer->kind == GATED_CONV ? gated_steps_before(layer) : 0;
     for (int64_t h = 0; h < before; h++)
         memset(memory->values + (h * batch + n) * width, 0, width * sizeof(float));
-    if (gated_is_pool(layer->kind)) {
+    if (gated_is_pool(layer->kind))
         memset(memory->values + n * width, 0, width * sizeof(float));
-        memory->counts[n] = 0;
-    }
+    memory->counts[n] = 0;
 }
 
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
@@ -110,12 +112,15 @@ static gated_status run(gated_stream *stream, int64_t steps, const void *x, ptrd
     if (first->kind == GATED_EMBEDDING && !gated_ids_in_range(first, x, steps, x_time, stream->batch, x_row))
         return GATED_BAD_INDEX;
     const int64_t chunk = stream->chain.chunk;
+    const int y_width = stream->model->layers[stream->model->num_layers - 1].is.output_size;
     for (int64_t t = 0; t < steps; t += chunk) {
         gated_span span = {.in = {(float *)x + t * x_time, x_time, x_row}, .out = {y + t * y_time, y_time, y_row},
                            .steps = steps - t < chunk ? steps - t : chunk, .batch = stream->batch};
+        const gated_view target = span.out;
         gated_status status = gated_chain_run(&stream->chain, &span, stream->masks, 0);
         if (status != GATED_OK)
             return status;
+        gated_clear_dead_steps(&span, target, y_width);
     }
     return GATED_OK;
 }

@@ -94,7 +94,7 @@ def file_flushes_subnormals(path: str | bytes | os.PathLike[str]) -> bool:
         return False
     from gated_c.loaders import native
 
-    return native.FLUSH_SUBNORMALS in native.read_flags(path)
+    return native.flushes_subnormals(path)
 
 
 #: Kinds of files that hold whole networks, by the loader that reads them.

@@ -1,12 +1,15 @@
 """Our own format, ``.gated``: a safetensors file whose metadata describe the layers.
 
-Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Four entries of the metadata belong to it:
+Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``; they stand one behind the other in the order of
+the header, each on a multiple of 4 bytes. Five entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
                    class in `layers` that ``layer`` names
-``gated_flags``    what the model is told besides, separated by spaces: ``flush_subnormals`` (`Model`); left out if nothing
-``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers``, ``gated_flags`` and all tensors, sorted by name
+``gated_core``     JSON: the same in the words of gated_c.h (`core_words`), for the C library, which reads only these
+``gated_flags``    those of ``gated_model_create`` in gated_c.h, as 8 hexadecimal digits
+``gated_crc32``    CRC-32, likewise, of ``gated_layers``, ``gated_core`` and ``gated_flags``, all ASCII, and then all tensors,
+                   sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
 is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
@@ -17,25 +20,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError
 from gated_c.files import replacing
 from gated_c.layers import Layer, PlainLayer, validate_chain
+from gated_c.loaders.core_words import core_words
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
-from gated_c.spec import Activation, Array, LayerSpec
+from gated_c.spec import Activation, LayerSpec
 
 VERSION = 1
 
-FLUSH_SUBNORMALS = "flush_subnormals"
-_FLAGS = frozenset({FLUSH_SUBNORMALS})
+FLUSH_SUBNORMALS = 1  # of gated_flags
 
 _TYPES = {
     "str": str,
@@ -67,10 +72,10 @@ def save(
     layers: Sequence[Layer],
     path: str | bytes | os.PathLike[str],
     golden: Mapping[str, Array] | None = None,
-    flags: Collection[str] = (),
+    flush_subnormals: bool = False,
 ) -> None:
-    """Write the layers, in order, the vectors to check them with, and the model's flags. The file appears whole or not at all. Raises
-    ``ValueError`` for weights that do not fit their layer, ``OSError`` where nothing can be written."""
+    """Write the layers, in order, the vectors to check them with, and what else the model is told. The file appears whole
+    or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError`` where nothing can be written."""
     validate_chain(layers)
     arrays = {
         f"{index}.{name}": np.ascontiguousarray(weight)
@@ -78,10 +83,12 @@ def save(
         for name, weight in layer.weights.items()
     }
     arrays |= golden or {}
-    description = json.dumps([_describe(layer) for layer in layers])
-    metadata = {"gated_version": str(VERSION), "gated_layers": description}
-    if flags:
-        metadata["gated_flags"] = " ".join(sorted(flags))
+    metadata = {
+        "gated_version": str(VERSION),
+        "gated_layers": json.dumps([_describe(layer) for layer in layers]),
+        "gated_core": json.dumps(core_words(layers)),
+        "gated_flags": f"{int(flush_subnormals) * FLUSH_SUBNORMALS:08x}",
+    }
     metadata["gated_crc32"] = _checksum(metadata, arrays)
     with replacing(path) as unfinished, open(unfinished, "wb") as file:
         write_safetensors(file, arrays, metadata)
@@ -115,20 +122,29 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
         version = shown(metadata["gated_version"], 20)
         raise FormatError(f"format version '{version}', this gated_c reads {VERSION}; a newer gated_c may read it")
     arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
-    if metadata.get("gated_crc32") != _checksum(metadata, arrays):
+    for entry in ("gated_layers", "gated_core", "gated_flags", "gated_crc32"):
+        if entry not in metadata:
+            raise FormatError(f"{entry}: missing in the metadata")
+    if metadata["gated_crc32"] != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
-    if unknown := _flags(metadata) - _FLAGS:
-        raise FormatError(f"unknown flag {shown(unknown.pop(), 20)!r}; a newer gated_c may know it")
-    return _layers(json.loads(metadata.get("gated_layers", "")), arrays)
+    if _flags(metadata) & ~FLUSH_SUBNORMALS:
+        raise FormatError(f"gated_flags: unknown ones, {shown(metadata['gated_flags'], 20)}; a newer gated_c may know them")
+    layers = _layers(json.loads(metadata["gated_layers"]), arrays)
+    if json.loads(metadata["gated_core"]) != core_words(layers):
+        raise FormatError("gated_core: expected what gated_layers says")
+    return layers
 
 
-def read_flags(path: str | os.PathLike[str]) -> set[str]:
-    """The flags of a file that `read` accepts."""
-    return _flags(open_safetensors(path)[1])
+def flushes_subnormals(path: str | os.PathLike[str]) -> bool:
+    """Whether a file that `read` accepts says so."""
+    return bool(_flags(open_safetensors(path)[1]) & FLUSH_SUBNORMALS)
 
 
-def _flags(metadata: Mapping[str, str]) -> set[str]:
-    return set(metadata.get("gated_flags", "").split())
+def _flags(metadata: Mapping[str, str]) -> int:
+    flags = metadata["gated_flags"]
+    if not re.fullmatch("[0-9a-f]{8}", flags):
+        raise FormatError(f"gated_flags: expected 8 hexadecimal digits, got {shown(flags, 20)!r}")
+    return int(flags, 16)
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:
@@ -137,7 +153,8 @@ def is_native(metadata: Mapping[str, str]) -> bool:
 
 
 def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
-    crc = zlib.crc32((metadata.get("gated_layers", "") + metadata.get("gated_flags", "")).encode())
+    entries = ("gated_layers", "gated_core", "gated_flags")
+    crc = zlib.crc32("".join(metadata[entry] for entry in entries).encode("ascii"))
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].data, crc)
     return f"{crc:08x}"
