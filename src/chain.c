@@ -41,16 +41,18 @@ static size_t floats_of(const gated_chain *chain, const gated_model_layer *layer
 {
     if (layer->is.kind != GATED_STACK)
         return gated_plain_memory(&layer->is, chain->batch);
-    if (!chain->model->makes_mask && chain->streaming)
+    if (chain->streaming == GATED_MEMBERS || (chain->streaming && !chain->model->makes_mask))
         return 0;
     return (chain->streaming ? layer->stack->state_per_row : (size_t)layer->is.output_size) * chain->batch;
 }
 
 static gated_status create_stack_memory(gated_chain *chain, const gated_model_layer *layer, gated_memory *memory)
 {
+    float *state = chain->state + layer->state_offset * chain->batch;
+    if (chain->streaming == GATED_MEMBERS)
+        return gated_ticker_create(layer->stack, chain->batch, state, &memory->ticker);
     if (chain->streaming)
-        return gated_stepper_create(layer->stack, chain->batch, chain->state + layer->state_offset * chain->batch,
-                                    &memory->stepper);
+        return gated_stepper_create(layer->stack, chain->batch, state, &memory->stepper);
     return gated_workspace_create(layer->stack, chain->batch, chain->chunk, &memory->ws);
 }
 
@@ -95,6 +97,8 @@ gated_status gated_chain_create(const gated_model *model, int first, int last, i
         memset(chain->floats + 2 * between, 0, kept * sizeof(float));
         status = share_out(chain, between);
     }
+    if (status == GATED_OK && streaming)
+        status = gated_kept_create(chain);
     if (status != GATED_OK)
         gated_chain_free(chain);
     return status;
@@ -105,7 +109,9 @@ void gated_chain_free(gated_chain *chain)
     for (int i = chain->first; chain->memory && i < chain->last; i++) {
         gated_workspace_free(&memory_of(chain, i)->ws);
         gated_stepper_free(memory_of(chain, i)->stepper);
+        gated_ticker_free(memory_of(chain, i)->ticker);
     }
+    free(chain->kept.arrays);
     free(chain->memory);
     free(chain->integers);
     free(chain->floats);
@@ -207,6 +213,21 @@ static void step_stack(const gated_chain *chain, int index, const gated_span *s)
         step_all(memory->stepper, s);
 }
 
+/* One step of some members of a pool; y of those for which it does not count is zero or h. */
+static void tick_stack(const gated_chain *chain, int index, const gated_span *s)
+{
+    const gated_model_layer *layer = &chain->model->layers[index];
+    gated_ticker_step(memory_of(chain, index)->ticker, s);
+    for (int64_t n = 0; s->live.base && n < s->batch; n++) {
+        float *y = s->out.base + n * s->out.row;
+        if (s->live.base[n * s->live.row])
+            continue;
+        memset(y, 0, layer->is.output_size * sizeof *y);
+        if (layer->is.masked != GATED_ZERO)
+            copy_h(layer, chain->state + layer->state_offset * chain->batch, chain->batch, s->members[n], y);
+    }
+}
+
 /* From here on s->live may be written. */
 static void claim_mask(gated_span *s, unsigned char *masks)
 {
@@ -261,12 +282,14 @@ static gated_status run_layer(const gated_chain *chain, int index, const gated_s
     gated_memory *memory = memory_of(chain, index);
     if (layer->stack && !chain->streaming)
         return run_stack(chain, index, s, is_first);
-    if (layer->stack)
+    if (layer->stack && s->members)
+        tick_stack(chain, index, s);
+    else if (layer->stack)
         step_stack(chain, index, s);
     else
         gated_plain_run(layer, s, memory);
     if (chain->streaming && gated_is_pool(layer->is.kind))
-        gated_pool_result(&layer->is, memory, s->out, s->batch);
+        gated_pooled(&layer->is, memory, s, s->out);
     return GATED_OK;
 }
 

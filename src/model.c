@@ -215,6 +215,7 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
         return status;
     }
     describe(model);
+    model->structure = gated_structure(layers, num_layers);
     *created = model;
     return GATED_OK;
 }

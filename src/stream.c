@@ -28,8 +28,8 @@ static gated_status create(const gated_model *model, int64_t batch, gated_stream
     if (!stream->state || !stream->masks)
         return GATED_NO_MEMORY;
     memset(stream->state, 0, floats * sizeof(float));
-    gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS, 1,
-                                             stream->state, &stream->chain);
+    gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS,
+                                             GATED_STREAM, stream->state, &stream->chain);
     if (status == GATED_OK && model->num_layers == 1)
         stream->only = stream->chain.memory[0].stepper;
     return status;
@@ -71,32 +71,29 @@ float *gated_stream_state(gated_stream *stream)
     return stream->state;
 }
 
-/* Row n of what a plain layer keeps: a pool [N, F], the steps before of a convolution [before, N, F]. */
-static void forget_row(const gated_layer *layer, gated_memory *memory, int64_t batch, int64_t n)
-{
-    const size_t width = layer->input_size;
-    const int64_t before = layer->kind == GATED_CONV ? gated_steps_before(layer) : 0;
-    for (int64_t h = 0; h < before; h++)
-        memset(memory->values + (h * batch + n) * width, 0, width * sizeof(float));
-    if (gated_is_pool(layer->kind)) {
-        memset(memory->values + n * width, 0, width * sizeof(float));
-        memory->counts[n] = 0;
-    }
-}
-
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
 {
-    float *state = gated_stream_state(stream);
-    for (int l = 0; l < stream->model->num_layers; l++) {
-        const gated_model_layer *layer = &stream->model->layers[l];
-        for (int64_t n = 0; n < stream->batch; n++) {
-            if (rows && !rows[n])
-                continue;
-            if (layer->stack)
-                gated_stack_set_row(layer->stack, state + layer->state_offset * stream->batch, NULL, stream->batch, n);
-            forget_row(&layer->is, &stream->chain.memory[l], stream->batch, n);
-        }
-    }
+    gated_stream_state(stream);
+    for (int64_t n = 0; n < stream->batch; n++)
+        if (!rows || rows[n])
+            gated_row_reset(&stream->chain, n);
+}
+
+gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes)
+{
+    if (row < 0 || row >= stream->batch)
+        return GATED_BAD_SIZE;
+    gated_stream_state(stream);
+    gated_row_save(&stream->chain, row, bytes);
+    return GATED_OK;
+}
+
+gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes)
+{
+    if (row < 0 || row >= stream->batch)
+        return GATED_BAD_SIZE;
+    gated_stream_state(stream);
+    return gated_row_restore(&stream->chain, row, bytes);
 }
 
 gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
