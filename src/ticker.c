@@ -13,6 +13,7 @@ struct gated_ticker {
     const gated_stack *stack;
     int64_t batch;
     float *state;
+    int backward;          /* direction of the next sweep through the weights: the last of them are in cache */
     int32_t *at;           /* [N] row of the span of the k-th row at work */
     gated_row *rows;       /* [cell, second product][N] */
     float *first_output;   /* [N, max H], what a second product is of; then z of a GRU, alike */
@@ -25,16 +26,9 @@ static const gated_scan *scan_of(const gated_ticker *ticker, int layer)
     return &ticker->stack->layers[layer].scan[0];
 }
 
-static float *h_of(const gated_ticker *ticker, int layer, int64_t member)
+static float *h_of(const gated_ticker *ticker, int layer)
 {
-    const gated_scan *scan = scan_of(ticker, layer);
-    return ticker->state + scan->h_offset * ticker->batch + member * scan->output_size;
-}
-
-static float *c_of(const gated_ticker *ticker, int layer, int64_t member)
-{
-    const gated_scan *scan = scan_of(ticker, layer);
-    return scan->has_c ? ticker->state + scan->c_offset * ticker->batch + member * scan->hidden_size : NULL;
+    return ticker->state + scan_of(ticker, layer)->h_offset * ticker->batch;
 }
 
 static gated_status create(gated_ticker *ticker)
@@ -97,67 +91,78 @@ static int64_t list_rows(gated_ticker *ticker, const gated_span *s)
 }
 
 /* Members of a large pool are rarely in cache: all of their lines are on the way before the first is needed. */
-static void prefetch(const float *x, int floats)
+static void prefetch(const float *x, ptrdiff_t floats)
 {
     enum { LINE = 16 };
-    for (int i = 0; i < floats; i += LINE)
+    for (ptrdiff_t i = 0; i < floats; i += LINE)
         __builtin_prefetch(x + i, 1);
 }
 
-static void prefetch_layer(const gated_ticker *ticker, const gated_span *s, int64_t count, int layer)
+static void place_rows(const gated_ticker *ticker, const gated_span *s, int layer, int64_t count)
 {
     const gated_scan *scan = scan_of(ticker, layer);
+    const ptrdiff_t hidden = scan->hidden_size, output = scan->output_size;
+    const int is_last = layer == ticker->stack->num_layers - 1;
+    float *h = h_of(ticker, layer), *below = layer > 0 ? h_of(ticker, layer - 1) : NULL;
+    float *c = scan->has_c ? ticker->state + scan->c_offset * ticker->batch : NULL;
+    const ptrdiff_t inputs = ticker->stack->layers[layer].input_size;
     for (int64_t k = 0; k < count; k++) {
-        const int64_t member = s->members[ticker->at[k]];
-        prefetch(h_of(ticker, layer, member), scan->output_size);
-        if (scan->has_c)
-            prefetch(c_of(ticker, layer, member), scan->hidden_size);
+        const int64_t n = ticker->at[k], m = s->members[n];
+        ticker->rows[k] = (gated_row){
+            .x = below ? below + m * inputs : s->in.base + n * s->in.row,
+            .h = h + m * output,
+            .previous = h + m * output,
+            .c = c ? c + m * hidden : NULL,
+            .y = is_last ? s->out.base + n * s->out.row : ticker->new_h + k * output,
+        };
+        prefetch(h + m * output, output);
+        if (c)
+            prefetch(c + m * hidden, hidden);
     }
 }
 
-static void place_row(const gated_ticker *ticker, const gated_span *s, int layer, int64_t k)
+/* A second product takes over y; the first one writes what it is of. */
+static void place_second_rows(const gated_ticker *ticker, const gated_scan *scan, int64_t count)
 {
-    const gated_scan *scan = scan_of(ticker, layer);
-    const int64_t n = ticker->at[k], member = s->members[n];
-    gated_row *cell = &ticker->rows[k], *second = &ticker->rows[ticker->batch + k];
-    float *h = h_of(ticker, layer, member), *first = ticker->first_output + k * scan->hidden_size;
-    float *y = ticker->new_h + k * scan->output_size;
-    if (layer == ticker->stack->num_layers - 1)
-        y = s->out.base + n * s->out.row;
-    *cell = (gated_row){
-        .x = layer > 0 ? h_of(ticker, layer - 1, member) : s->in.base + n * s->in.row,
-        .h = h,
-        .previous = h,
-        .c = c_of(ticker, layer, member),
-        .y = scan->second.kernel ? first : y,
-    };
-    *second = (gated_row){.x = first, .y = y};
-    if (scan->second.panels.recurrent > 0) { /* the candidate of a GRU */
-        cell->c = first + ticker->batch * scan->hidden_size;
-        *second = *cell;
-        second->h = first;
-        second->y = y;
+    for (int64_t k = 0; k < count; k++) {
+        gated_row *cell = &ticker->rows[k], *second = &ticker->rows[ticker->batch + k];
+        float *first = ticker->first_output + k * scan->hidden_size;
+        *second = (gated_row){.x = first, .y = cell->y};
+        if (scan->second.panels.recurrent > 0) { /* the candidate of a GRU */
+            cell->c = first + ticker->batch * scan->hidden_size;
+            *second = *cell;
+            second->h = first;
+        }
+        cell->y = first;
     }
 }
 
-static void run_product(const gated_product *product, const gated_row *rows, int64_t count)
+static void move_in(const gated_ticker *ticker, const gated_span *s, int layer, const gated_row *rows, int64_t count)
 {
-    product->kernel->step(&product->panels, rows, count, 0, product->panels.blocks, 0);
+    const ptrdiff_t output = scan_of(ticker, layer)->output_size;
+    float *h = h_of(ticker, layer);
+    for (int64_t k = 0; k < count; k++)
+        memcpy(h + s->members[ticker->at[k]] * output, rows[k].y, output * sizeof *h);
+}
+
+static void run_product(const gated_product *product, const gated_row *rows, int64_t count, int backward)
+{
+    product->kernel->step(&product->panels, rows, count, 0, product->panels.blocks, backward);
 }
 
 void gated_ticker_step(gated_ticker *ticker, const gated_span *s)
 {
     const int64_t count = list_rows(ticker, s);
+    const gated_row *second = ticker->rows + ticker->batch;
+    ticker->backward = !ticker->backward;
     for (int l = 0; l < ticker->stack->num_layers && count > 0; l++) {
         const gated_scan *scan = scan_of(ticker, l);
-        gated_row *second = ticker->rows + ticker->batch, *last = scan->second.kernel ? second : ticker->rows;
-        prefetch_layer(ticker, s, count, l);
-        for (int64_t k = 0; k < count; k++)
-            place_row(ticker, s, l, k);
-        run_product(&scan->cell, ticker->rows, count);
+        place_rows(ticker, s, l, count);
         if (scan->second.kernel)
-            run_product(&scan->second, second, count);
-        for (int64_t k = 0; k < count; k++)
-            memcpy(h_of(ticker, l, s->members[ticker->at[k]]), last[k].y, scan->output_size * sizeof(float));
+            place_second_rows(ticker, scan, count);
+        run_product(&scan->cell, ticker->rows, count, ticker->backward);
+        if (scan->second.kernel)
+            run_product(&scan->second, second, count, ticker->backward);
+        move_in(ticker, s, l, scan->second.kernel ? second : ticker->rows, count);
     }
 }
