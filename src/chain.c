@@ -182,7 +182,16 @@ static void step_all(gated_stepper *stepper, const gated_span *s)
     gated_stepper_run(stepper, s->steps, s->in.base, s->in.time, s->in.row, s->out.base, s->out.time, s->out.row);
 }
 
-/* One step of which some rows do not count: their state comes back, their y is zero or h. */
+/* y of a row for which a step does not count: zero or h, which is the output before. */
+static void fill_dead_step(const gated_model_layer *layer, const gated_memory *memory, const float *state, int64_t batch,
+                           int64_t n, float *y)
+{
+    memset(y, 0, layer->is.output_size * sizeof *y);
+    if (layer->is.masked == GATED_REPEAT_INITIAL || (layer->is.masked == GATED_REPEAT_OUTPUT && memory->counts[n]))
+        copy_h(layer, state, batch, n, y);
+}
+
+/* One step of which some rows do not count: their state comes back. */
 static void step_some(const gated_model_layer *layer, const gated_span *s, gated_memory *memory, float *state)
 {
     gated_stepper_settle(memory->stepper);
@@ -194,10 +203,15 @@ static void step_some(const gated_model_layer *layer, const gated_span *s, gated
         if (s->live.base[n * s->live.row])
             continue;
         gated_stack_set_row(layer->stack, state, memory->values, s->batch, n);
-        memset(y, 0, layer->is.output_size * sizeof *y);
-        if (layer->is.masked != GATED_ZERO)
-            copy_h(layer, state, s->batch, n, y);
+        fill_dead_step(layer, memory, state, s->batch, n, y);
     }
+}
+
+/* In a stream that a mask is about, pieces are single steps. */
+static void count_step(const gated_span *s, int64_t *counts)
+{
+    for (int64_t n = 0; n < s->batch; n++)
+        counts[n] += !s->live.base || s->live.base[n * s->live.row];
 }
 
 static void step_stack(const gated_chain *chain, int index, const gated_span *s)
@@ -211,20 +225,22 @@ static void step_stack(const gated_chain *chain, int index, const gated_span *s)
         gated_stepper_step(memory->stepper, s->in.base, s->out.base);
     else
         step_all(memory->stepper, s);
+    if (chain->model->makes_mask)
+        count_step(s, memory->counts);
 }
 
-/* One step of some members of a pool; y of those for which it does not count is zero or h. */
+/* One step of some members of a pool. */
 static void tick_stack(const gated_chain *chain, int index, const gated_span *s)
 {
     const gated_model_layer *layer = &chain->model->layers[index];
-    gated_ticker_step(memory_of(chain, index)->ticker, s);
-    for (int64_t n = 0; s->live.base && n < s->batch; n++) {
-        float *y = s->out.base + n * s->out.row;
-        if (s->live.base[n * s->live.row])
-            continue;
-        memset(y, 0, layer->is.output_size * sizeof *y);
-        if (layer->is.masked != GATED_ZERO)
-            copy_h(layer, chain->state + layer->state_offset * chain->batch, chain->batch, s->members[n], y);
+    const gated_memory *memory = memory_of(chain, index);
+    const float *state = chain->state + layer->state_offset * chain->batch;
+    gated_ticker_step(memory->ticker, s);
+    for (int64_t n = 0; chain->model->makes_mask && n < s->batch; n++) {
+        if (!s->live.base || s->live.base[n * s->live.row])
+            memory->counts[s->members[n]]++;
+        else
+            fill_dead_step(layer, memory, state, chain->batch, s->members[n], s->out.base + n * s->out.row);
     }
 }
 
@@ -320,8 +336,18 @@ gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char
         if (layer->kind == GATED_MASKING || (layer->kind == GATED_EMBEDDING && layer->flag))
             claim_mask(span, masks);
         status = run_layer(chain, i, span, is_first);
+        if (gated_is_pool(layer->kind))
+            span->live.base = NULL;
         span->in = span->out;
         buffer = !buffer;
     }
     return status;
+}
+
+void gated_clear_dead_steps(const gated_span *s, gated_view y, int width)
+{
+    for (int64_t t = 0; s->live.base && t < s->steps; t++)
+        for (int64_t n = 0; n < s->batch; n++)
+            if (!s->live.base[t * s->live.time + n * s->live.row])
+                memset(y.base + t * y.time + n * y.row, 0, width * sizeof(float));
 }

@@ -69,8 +69,14 @@ struct gated_model {
     int makes_mask;          /* some layer decides which steps count */
     size_t state_per_row;    /* floats */
     uint64_t structure;      /* hash of what a snapshot depends on: everything but the weights */
+    double widest;           /* of all that scratch holds a row and step of, in floats */
+    double kept;             /* floats per row, however many steps there are */
+    int most_steps;          /* of a sequence that a layer makes */
     gated_model_layer layers[];
 };
+
+/* model.c: GATED_NO_MEMORY if scratch for so many rows and steps is beyond counting. */
+gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len);
 
 /* isa.c: the kernel tables of the chosen level, narrowest first, NULL-terminated. */
 gated_status gated_chosen_tables(const gated_kernels *const **tables);
@@ -180,7 +186,7 @@ typedef struct {
     gated_ticker *ticker;    /* of a stack in a pool of members */
     float *values;           /* pool: [N, F]; convolution: windows, and the steps before; stack: its last output [N, F], in a
                                 stream its state before a step */
-    int64_t *counts;         /* pool: [N] steps so far */
+    int64_t *counts;         /* [N] steps so far that count: of a pool, and in a stream of a stack */
 } gated_memory;
 
 /* plain.c */
@@ -230,6 +236,9 @@ void gated_chain_free(gated_chain *chain);
  * last layer that computes something writes; `masks` [steps, N] is for layers that decide which steps count. On return
  * span->in is the result and span->live what counts of it. */
 gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char *masks, int is_first);
+
+/* y [steps, N, width] becomes 0 at the steps that do not count. */
+void gated_clear_dead_steps(const gated_span *span, gated_view y, int width);
 
 /* snapshot.c: all that the chain of a whole model keeps of row n; the state must be settled. */
 uint64_t gated_structure(const gated_layer *layers, int num_layers);

@@ -6,6 +6,8 @@
 
 enum { MAX_SIZE = 1 << 24 };
 
+#define MOST_FLOATS 0x1p60 /* of scratch: what is counted in 64 bits stays far from their end */
+
 static int in_range(int size, int least)
 {
     return size >= least && size <= MAX_SIZE;
@@ -172,11 +174,40 @@ static void find_dead_steps_that_matter(gated_model *model)
     for (int l = model->num_layers - 1; l >= 0; l--) {
         const gated_kind kind = model->layers[l].is.kind;
         model->layers[l].dead_steps_matter = matter;
-        if (kind == GATED_UNMASK || kind == GATED_RESHAPE || kind == GATED_CONV)
-            matter = 1;
+        if (kind == GATED_UNMASK || kind == GATED_FLIP_MASK || kind == GATED_RESHAPE || kind == GATED_CONV)
+            matter = 1; /* what did not count may count again, or is beside what does */
         else if (gated_is_pool(kind) || kind == GATED_STACK)
             matter = 0;
     }
+}
+
+static void widen(gated_model *model, double width)
+{
+    model->widest = width > model->widest ? width : model->widest;
+}
+
+/* What the scratch of a call grows with. */
+static void measure(gated_model *model, const gated_model_layer *layer)
+{
+    const gated_layer *is = &layer->is;
+    widen(model, is->input_size);
+    widen(model, is->output_size);
+    for (int l = 0; layer->stack && l < layer->stack->num_layers; l++) {
+        widen(model, layer->stack->layers[l].output_size);
+        widen(model, 2.0 * layer->stack->layers[l].scan[0].hidden_size);
+        model->kept += 4.0 * layer->stack->layers[l].output_size;
+    }
+    if (is->kind == GATED_CONV)
+        model->kept += (double)is->input_size * gated_steps_before(is);
+    if (is->kind == GATED_REPEAT || is->kind == GATED_RESHAPE)
+        model->most_steps = is->count > model->most_steps ? is->count : model->most_steps;
+}
+
+gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len)
+{
+    const double steps = seq_len > model->most_steps ? seq_len : model->most_steps;
+    const double floats = (steps + 1) * batch * model->widest * 4 + model->kept * batch;
+    return floats < MOST_FLOATS ? GATED_OK : GATED_NO_MEMORY;
 }
 
 static void describe(gated_model *model)
@@ -186,6 +217,7 @@ static void describe(gated_model *model)
         gated_model_layer *layer = &model->layers[l];
         model->streamable &= is_streamable(layer);
         model->makes_mask |= makes_mask(&layer->is);
+        measure(model, layer);
         layer->state_offset = model->state_per_row;
         if (layer->stack)
             model->state_per_row += layer->stack->state_per_row;

@@ -80,6 +80,8 @@ gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated
         return GATED_BAD_SIZE;
     if (!model->streamable)
         return GATED_NOT_STREAMABLE;
+    if (gated_check_scratch(model, capacity, 1) != GATED_OK)
+        return GATED_NO_MEMORY;
     gated_pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return GATED_NO_MEMORY;
@@ -219,13 +221,17 @@ gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids
     for (int64_t i = 0; i < count; i++)
         pool->members[pool->rows[i]].ticked = time;
 
+    const gated_view out = {y, y_width * count, y_width};
     gated_span span = {.in = {(float *)x, width * count, width}, .steps = 1, .batch = count, .members = pool->rows};
     if (!overlap(x, count * width * sizeof *y, y, count * y_width * sizeof *y))
-        span.out = (gated_view){y, y_width * count, y_width};
+        span.out = out;
     status = gated_chain_run(&pool->chain, &span, pool->masks, 0);
-    if (status == GATED_OK && span.in.base != y)
+    if (status != GATED_OK)
+        return status;
+    if (span.in.base != y)
         memcpy(y, span.in.base, count * y_width * sizeof *y);
-    return status;
+    gated_clear_dead_steps(&span, out, (int)y_width);
+    return GATED_OK;
 }
 
 int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids)

@@ -36,14 +36,6 @@ static void copy_rows(gated_view from, gated_view to, int64_t steps, int64_t bat
             memcpy(to.base + t * to.time + n * to.row, from.base + t * from.time + n * from.row, width * sizeof(float));
 }
 
-static void clear_dead_steps(const gated_span *s, gated_view y, int width)
-{
-    for (int64_t t = 0; s->live.base && t < s->steps; t++)
-        for (int64_t n = 0; n < s->batch; n++)
-            if (!s->live.base[t * s->live.time + n * s->live.row])
-                memset(y.base + t * y.time + n * y.row, 0, width * sizeof(float));
-}
-
 /* The numbers of a row one after another: step by step as they are, to be read as other steps of another width. */
 static gated_view by_row(float *base, int64_t steps, int width)
 {
@@ -72,7 +64,7 @@ static gated_status run_pieces(const gated_pass *pass, gated_chain *chain, gated
         if (to.base && span.in.base != to.base)
             copy_rows(span.in, to, steps, pass->batch, is_end ? y_width : width);
         if (is_end)
-            clear_dead_steps(&span, to, y_width);
+            gated_clear_dead_steps(&span, to, y_width);
     }
     return GATED_OK;
 }
@@ -158,6 +150,8 @@ gated_status gated_run(const gated_model *model, const gated_sequence *s)
 {
     const gated_model_layer *first = &model->layers[0];
     gated_status status = gated_check_sequence(s);
+    if (status == GATED_OK)
+        status = gated_check_scratch(model, s->batch, s->seq_len);
     if (status != GATED_OK)
         return status;
     if (first->is.kind == GATED_EMBEDDING

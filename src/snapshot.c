@@ -79,16 +79,27 @@ static uint64_t checksum(const unsigned char *bytes, size_t size)
     return hash;
 }
 
+/* What a layer keeps beside its state: so many floats, then whether it counts steps, for what it gives depends on it. */
+
+static size_t kept_floats(const gated_layer *layer)
+{
+    if (layer->kind == GATED_CONV)
+        return (size_t)gated_steps_before(layer) * layer->input_size;
+    return gated_is_pool(layer->kind) ? (size_t)layer->input_size : 0;
+}
+
+static int counts_steps(const gated_model *model, const gated_layer *layer)
+{
+    const int repeats = layer->kind == GATED_STACK && layer->masked == GATED_REPEAT_OUTPUT;
+    return gated_is_pool(layer->kind) || (repeats && model->makes_mask);
+}
+
 static size_t payload_bytes(const gated_model *model)
 {
     size_t bytes = model->state_per_row * sizeof(float);
-    for (int l = 0; l < model->num_layers; l++) {
-        const gated_layer *layer = &model->layers[l].is;
-        if (layer->kind == GATED_CONV)
-            bytes += gated_steps_before(layer) * layer->input_size * sizeof(float);
-        if (gated_is_pool(layer->kind))
-            bytes += layer->input_size * sizeof(float) + sizeof(int64_t);
-    }
+    for (int l = 0; l < model->num_layers; l++)
+        bytes += kept_floats(&model->layers[l].is) * sizeof(float)
+                 + (counts_steps(model, &model->layers[l].is) ? sizeof(int64_t) : 0);
     return bytes;
 }
 
@@ -97,18 +108,17 @@ size_t gated_snapshot_size(const gated_model *model)
     return sizeof(header) + (payload_bytes(model) + sizeof(uint64_t) - 1) / sizeof(uint64_t) * sizeof(uint64_t);
 }
 
-/* Steps that pools over time have seen: one more must not overflow. */
+/* One more step must not overflow them. */
 static int counts_in_range(const gated_model *model, const unsigned char *at)
 {
     at += model->state_per_row * sizeof(float);
     for (int l = 0; l < model->num_layers; l++) {
         const gated_layer *layer = &model->layers[l].is;
         int64_t count = 0;
-        if (layer->kind == GATED_CONV)
-            at += gated_steps_before(layer) * layer->input_size * sizeof(float);
-        if (gated_is_pool(layer->kind)) {
-            memcpy(&count, at + layer->input_size * sizeof(float), sizeof count);
-            at += layer->input_size * sizeof(float) + sizeof count;
+        at += kept_floats(layer) * sizeof(float);
+        if (counts_steps(model, layer)) {
+            memcpy(&count, at, sizeof count);
+            at += sizeof count;
         }
         if (count < 0 || count > INT64_MAX / 2)
             return 0;
@@ -154,24 +164,22 @@ static void add_state(gated_kept *kept, const gated_stack *stack, float *state, 
     }
 }
 
-static void add_memory(gated_kept *kept, const gated_layer *layer, const gated_memory *memory)
+static void add_memory(gated_kept *kept, const gated_model *model, const gated_layer *layer, const gated_memory *memory)
 {
-    const size_t width = layer->input_size * sizeof(float);
-    if (layer->kind == GATED_CONV)
-        add_array(kept, gated_conv_history(layer, memory), gated_steps_before(layer) * width);
-    if (gated_is_pool(layer->kind)) {
-        add_array(kept, memory->values, width);
+    if (kept_floats(layer))
+        add_array(kept, layer->kind == GATED_CONV ? gated_conv_history(layer, memory) : memory->values,
+                  kept_floats(layer) * sizeof(float));
+    if (counts_steps(model, layer))
         add_array(kept, memory->counts, sizeof *memory->counts);
-    }
 }
 
 gated_status gated_kept_create(gated_chain *chain)
 {
     size_t most = 0;
     for (int l = 0; l < chain->model->num_layers; l++)
-        most += chain->model->layers[l].stack ? 2 * chain->model->layers[l].stack->num_layers : 2;
+        most += 2 + (chain->model->layers[l].stack ? 2 * chain->model->layers[l].stack->num_layers : 0);
     gated_kept *kept = &chain->kept;
-    kept->arrays = malloc(most * sizeof *kept->arrays + 1);
+    kept->arrays = malloc(most * sizeof *kept->arrays);
     if (!kept->arrays)
         return GATED_NO_MEMORY;
     for (int l = 0; l < chain->model->num_layers; l++) {
@@ -181,7 +189,7 @@ gated_status gated_kept_create(gated_chain *chain)
     }
     kept->states = kept->count;
     for (int l = 0; l < chain->model->num_layers; l++)
-        add_memory(kept, &chain->model->layers[l].is, &chain->memory[l]);
+        add_memory(kept, chain->model, &chain->model->layers[l].is, &chain->memory[l]);
     return GATED_OK;
 }
 

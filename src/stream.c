@@ -14,9 +14,10 @@ struct gated_stream {
     gated_chain chain;
 };
 
+enum { RUN_STEPS = 64 };
+
 static gated_status create(const gated_model *model, int64_t batch, gated_stream *stream)
 {
-    enum { RUN_STEPS = 64 };
     const size_t floats = gated_state_size(model, batch);
     stream->model = model;
     stream->batch = batch;
@@ -41,6 +42,8 @@ gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_
         return GATED_BAD_SIZE;
     if (!model->streamable)
         return GATED_NOT_STREAMABLE;
+    if (gated_check_scratch(model, batch, RUN_STEPS) != GATED_OK)
+        return GATED_NO_MEMORY;
     gated_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return GATED_NO_MEMORY;
@@ -118,12 +121,15 @@ gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x
     if (first->kind == GATED_EMBEDDING && !gated_ids_in_range(first, x, steps, x_time, stream->batch, x_row))
         return GATED_BAD_INDEX;
     const int64_t chunk = stream->chain.chunk;
+    const int y_width = stream->model->layers[stream->model->num_layers - 1].is.output_size;
     for (int64_t t = 0; t < steps; t += chunk) {
         gated_span span = {.in = {(float *)x + t * x_time, x_time, x_row}, .out = {y + t * y_time, y_time, y_row},
                            .steps = steps - t < chunk ? steps - t : chunk, .batch = stream->batch};
+        const gated_view target = span.out;
         gated_status status = gated_chain_run(&stream->chain, &span, stream->masks, 0);
         if (status != GATED_OK)
             return status;
+        gated_clear_dead_steps(&span, target, y_width);
     }
     return GATED_OK;
 }

@@ -339,3 +339,65 @@ def test_chains_that_do_not_fit_are_refused(layers, message):
 def test_one_layer_is_not_a_chain():
     with pytest.raises(TypeError, match="expected a list of layers, got one LayerSpec"):
         gc.Model(random_spec(np.random.default_rng(0), "gru", 3, 8))
+
+
+def test_steps_that_count_only_after_a_flip_of_the_mask_are_computed():
+    rng = np.random.default_rng(16)
+    layers = [L.Dense(floats(rng, 4, 3)), L.Flip(4, steps=False), random_spec(rng, "gru", 4, 8)]
+    check_against_reference(layers, floats(rng, 9, 4, 3), lengths=np.array([3, 9, 0, 5]))
+
+
+@pytest.mark.parametrize("masked", ["zero", "repeat", "repeat_initial"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_streams_and_sequences_agree_on_steps_that_do_not_count(masked, pooled):
+    rng = np.random.default_rng(17)
+    layers = [L.Masking(3, 0.25), random_spec(rng, "gru", 3, 8, masked=masked)]
+    layers += [L.Pool(8, "max"), L.Dense(floats(rng, 2, 8))] if pooled else [L.LayerNorm(8), L.Unmask(8)]
+    model = gc.Model(layers)
+    x = masked_input(rng, 20, 5, 3)
+    x[[0, -1], :3] = 0.25
+    h = floats(rng, 1, 5, 8)
+    stream = model.stream(5)
+    stream.state = h
+    stepped = np.stack([stream.step(x_t).copy() for x_t in x])
+    assert same_bits(stepped[-1] if pooled else stepped, model(x, h)[0])
+
+
+def test_a_stream_gives_zero_at_steps_that_do_not_count():
+    rng = np.random.default_rng(18)
+    model = gc.Model([L.Masking(3, 0.25), random_spec(rng, "gru", 3, 8, masked="repeat"), L.LayerNorm(8)])
+    x = masked_input(rng, 20, 5, 3)
+    y, _ = model(x)
+    stream = model.stream(5)
+    assert same_bits(np.stack([stream.step(x_t).copy() for x_t in x]), y)
+    assert not y[(x == 0.25).all(-1)].any()
+
+
+def test_scratch_beyond_counting_is_a_memory_error():
+    rng = np.random.default_rng(19)
+    gru = random_spec(rng, "gru", 1, 1)
+    far = gc.Model([L.Dense(floats(rng, 2048, 1)), L.Conv(floats(rng, 1, 2, 2048), dilation=2**24), gru])
+    with pytest.raises(MemoryError):
+        far.stream(2**31 - 1)
+    wide = gc.Model([L.Dense(floats(rng, 8192, 1)), L.Flip(8192), random_spec(rng, "gru", 8192, 1), L.Pool(1, "last")])
+    with pytest.raises(MemoryError):
+        wide(np.broadcast_to(np.zeros(1, np.float32), (2**31 - 1, 2**22, 1)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (L.Repeat(8, 2**31), "steps: expected 1 to 16777216, got 2147483648"),
+        (L.Reshape(2**62, 4, 2**62, 4), "steps: expected 0 to 16777216"),
+        (L.Conv(np.ones((1, 3, 2), np.float32), dilation=2**24), "all taps within 16777216 steps, got 16777216"),
+        (L.Softmax(2**31), "sizes: expected 1 to 16777216, got 2147483648"),
+    ],
+)
+def test_sizes_beyond_those_of_the_core_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        layer.validate()
+
+
+def test_an_activation_that_nobody_knows_is_a_value_error():
+    with pytest.raises(ValueError, match=r"activation: expected one of sigmoid, .*, got 'foo'"):
+        gc.spec.Activation.of("foo")

@@ -219,7 +219,8 @@ float *gated_stream_state(gated_stream *stream);
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
 
 /* One tick: x [N, C], or int32_t ids [N], to y [N, F], contiguous; they may overlap. A pool gives what it has of the steps
- * so far. Allocates nothing, locks nothing, makes no system call. Fails with GATED_BAD_INDEX only, and then does nothing. */
+ * so far; y of a step that does not count is zero. Allocates nothing, locks nothing, makes no system call. Fails with
+ * GATED_BAD_INDEX only, and then does nothing. */
 gated_status gated_stream_step(gated_stream *stream, const void *x, float *y);
 
 /* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. Allocates nothing. */

@@ -241,7 +241,7 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
     static void step_cell_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last,   \
                                  int backward)                                                                         \
     {                                                                                                                  \
-        if (count == 1 && p->units == LANES) {                                                                         \
+        if (count == 1 && p->units == LANES && first < last) {                                                         \
             gates acc;                                                                                                 \
             sum_blocks(product##_traits, 1, p, rows, 0, &acc);                                                         \
             finish_slice(name##_cell, acc, rows, p, 0);                                                                \
