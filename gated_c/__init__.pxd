@@ -21,6 +21,11 @@ cdef extern from "gated_c.h" nogil:
         GATED_NO_FILE
         GATED_BAD_FILE
         GATED_UNSUPPORTED_FILE
+        GATED_POOL_FULL
+        GATED_UNKNOWN_ID
+        GATED_REPEATED_ID
+        GATED_BAD_SNAPSHOT
+        GATED_FOREIGN_SNAPSHOT
 
     int GATED_ABI_VERSION
     int gated_abi_version()
@@ -192,6 +197,27 @@ cdef extern from "gated_c.h" nogil:
     gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
     gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
                                   float *y, ptrdiff_t y_time, ptrdiff_t y_row)
+
+    size_t gated_snapshot_size(const gated_model *model)
+    gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size)
+    gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes)
+    gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes)
+
+    ctypedef struct gated_pool:
+        pass
+
+    gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool)
+    void gated_pool_free(gated_pool *pool)
+    gated_status gated_pool_open(gated_pool *pool, int64_t *id)
+    gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks)
+    gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids)
+    gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids)
+    gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y)
+    int64_t gated_pool_count(const gated_pool *pool)
+    int gated_pool_has(const gated_pool *pool, int64_t id)
+    int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids)
+    gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes)
+    gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes)
 
     ctypedef struct gated_isa_info:
         const char *name

@@ -12,6 +12,8 @@ from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loading import from_keras, from_torch, inspect, load
 from gated_c.model import Model
+from gated_c.pool import Pool
+from gated_c.snapshot import Snapshot
 from gated_c.spec import Activation, LayerSpec
 from gated_c.stream import Stream
 
@@ -24,6 +26,8 @@ __all__ = [
     "Isa",
     "LayerSpec",
     "Model",
+    "Pool",
+    "Snapshot",
     "Stream",
     "UnsupportedError",
     "cpu_info",

@@ -14,7 +14,7 @@ from os import environ
 
 import numpy
 
-from gated_c.arrays import checked_float32, checked_ids, checked_output
+from gated_c.arrays import checked_float32, checked_ids, checked_members, checked_output
 from gated_c.errors import FormatError, UnsupportedError
 
 np.import_array()
@@ -284,6 +284,15 @@ cdef class Engine:
         """Floats of the state of `batch` rows."""
         return gated_state_size(self.model, batch)
 
+    @property
+    def snapshot_size(self):
+        """Bytes of the snapshot of a row."""
+        return gated_snapshot_size(self.model)
+
+    def check_snapshots(self, np.ndarray rows not None):
+        """``ValueError`` unless every row of a uint8 array is a snapshot that fits this model."""
+        check_snapshots(rows, self.model)
+
     def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
         lengths int64 [N], mask bool [T,N] or None."""
@@ -455,6 +464,24 @@ cdef class StreamEngine:
             raise ValueError(f"rows: expected {self.batch} contiguous uint8 values")
         gated_stream_reset(self.stream, <const unsigned char *>np.PyArray_DATA(rows))
 
+    def _save(self, np.ndarray rows not None):
+        """Snapshots of all rows into uint8 [N, engine.snapshot_size]."""
+        cdef int64_t n
+        if self.busy:
+            in_use()
+        check_rows(rows, self.batch, self.engine)
+        for n in range(self.batch):
+            check(gated_stream_save(self.stream, n, np.PyArray_GETPTR1(rows, n)))
+
+    def _restore(self, np.ndarray rows not None):
+        """The reverse of _save, after ``engine.check_snapshots``."""
+        cdef int64_t n
+        if self.busy:
+            in_use()
+        check_rows(rows, self.batch, self.engine)
+        for n in range(self.batch):
+            check(gated_stream_restore(self.stream, n, np.PyArray_GETPTR1(rows, n)))
+
     def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
         self._check_flat(flat)
@@ -493,8 +520,218 @@ cdef inline int64_t clock() noexcept nogil:
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-cdef int in_use() except -1:
-    raise RuntimeError("stream: in use by another thread; a stream belongs to one thread at a time")
+
+cdef class PoolEngine:
+    """Streams of one row that come and go. pool.py adds what need not be fast."""
+
+    cdef gated_pool *pool
+    cdef bint busy
+    cdef readonly Engine engine
+    cdef readonly int capacity
+    cdef int input_size
+    cdef int output_size
+    cdef bint takes_ids
+    cdef bint squeezed  # results have no axis of features
+    cdef np.ndarray output  # [capacity, F], what step returns the head of when the caller brings no buffer
+    cdef np.ndarray head  # that of the last step
+    cdef np.ndarray first  # its first row
+
+    def __cinit__(self, Engine engine not None, int capacity, bint squeezed, *args):
+        check(gated_pool_create(engine.model, capacity, &self.pool))
+        self.engine = engine
+        self.capacity = capacity
+        self.input_size = engine.input_size
+        self.output_size = engine.output_size
+        self.takes_ids = engine.takes_ids
+        self.squeezed = squeezed
+        self.output = numpy.zeros([capacity] if squeezed else [capacity, engine.output_size], numpy.float32)
+        self.head = self.output
+        self.first = self.output[0] if not squeezed else self.output[:1].reshape(())
+
+    def __dealloc__(self):
+        gated_pool_free(self.pool)
+
+    def __len__(self):
+        return gated_pool_count(self.pool)
+
+    def __contains__(self, id):
+        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id)
+
+    def open(self):
+        """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
+        cdef int64_t id
+        self._check_free()
+        self._check(gated_pool_open(self.pool, &id), None)
+        return id
+
+    def close(self, ids):
+        """Forget an id or several, all or none: from now on they are unknown. Raises as :meth:`step` does."""
+        cdef np.ndarray own = members(ids)
+        self._check_free()
+        self._check(gated_pool_close(self.pool, np.PyArray_DIM(own, 0), id_data(own)), own)
+
+    def reset(self, ids):
+        """Send an id or several back to the start, all or none. Raises as :meth:`step` does."""
+        cdef np.ndarray own = members(ids)
+        self._check_free()
+        self._check(gated_pool_reset(self.pool, np.PyArray_DIM(own, 0), id_data(own)), own)
+
+    def step(self, ids, x, out=None):
+        """One tick of some members: ids [K] int64, in any order, and x [K, C], or ids of an embedding [K], to y [K, F] ([K]
+        if the model squeezes its only feature). Of a single id x is [C], or one id, and y [F].
+
+        Without ``out`` the result is in the pool's own buffer, overwritten by the next call. Arrays of int64 and of
+        float32, C-contiguous, are used as they are; lists, another dtype or layout are copied. ``x`` may be that buffer,
+        or ``out``. Raises ``ValueError`` for an id that is not open or occurs twice, and for wrong shapes, ``TypeError``
+        for wrong types, ``IndexError`` for an id beyond the embedding, and then changes nothing.
+        """
+        if not is_member_array(ids):
+            if isinstance(ids, int) or numpy.ndim(ids) == 0:
+                return self._step_one(ids, x, out)
+            ids = checked_members("ids", ids)
+        cdef int64_t count = np.PyArray_DIM(<np.ndarray>ids, 0)
+        if self.takes_ids:
+            x = checked_ids("x", x, (count,))
+        elif not is_ready(x, 2, count, self.input_size, False):
+            x = checked_float32("x", x, (count, self.input_size))
+        if out is None:
+            if np.PyArray_DIM(self.head, 0) != count:
+                self.head = self.output[:count]
+            out = self.head
+        elif not is_ready(out, 2 - self.squeezed, count, self.output_size, True):
+            out = checked_output("out", out, (count, *(<object>self.first).shape))
+        self._tick(<np.ndarray>ids, <np.ndarray>x, <np.ndarray>out)
+        return out
+
+    cdef object _step_one(self, id, x, out):
+        cdef np.ndarray ids = checked_members("ids", id)
+        if self.takes_ids:
+            x = checked_ids("x", x, ())
+        elif not is_ready(x, 1, self.input_size, 0, False):
+            x = checked_float32("x", x, (self.input_size,))
+        if out is None:
+            out = self.first
+        else:
+            out = checked_output("out", out, (<object>self.first).shape)
+        self._tick(ids, <np.ndarray>x, <np.ndarray>out)
+        return out
+
+    cdef int _tick(self, np.ndarray ids, np.ndarray x, np.ndarray out) except -1:
+        cdef int64_t count = np.PyArray_DIM(ids, 0)
+        cdef const int64_t *members = id_data(ids)
+        cdef const void *source = np.PyArray_DATA(x)
+        cdef float *target = floats(out)
+        cdef gated_status status
+        self._check_free()
+        if self.engine.step_work * count > LONG_STEP:
+            self.busy = True
+            with nogil:
+                status = gated_pool_step(self.pool, count, members, source, target)
+            self.busy = False
+        else:
+            status = gated_pool_step(self.pool, count, members, source, target)
+        if status != GATED_OK:
+            self._check(status, ids)
+        return 0
+
+    def _fork(self, np.ndarray ids not None):
+        """ids int64 [K] to those of new members."""
+        cdef np.ndarray forks = numpy.empty_like(ids)
+        self._check_free()
+        self._check(gated_pool_fork(self.pool, np.PyArray_DIM(ids, 0), id_data(ids), <int64_t *>id_data(forks)), ids)
+        return forks
+
+    def _idle(self, double seconds):
+        cdef np.ndarray ids = numpy.empty(self.capacity, numpy.int64)
+        self._check_free()
+        return ids[: gated_pool_idle(self.pool, seconds, <int64_t *>id_data(ids))].copy()
+
+    def _save(self, np.ndarray ids not None, np.ndarray rows not None):
+        """Snapshots of ids int64 [K] into uint8 [K, engine.snapshot_size]."""
+        cdef int64_t n
+        self._check_free()
+        check_rows(rows, np.PyArray_DIM(ids, 0), self.engine)
+        for n in range(np.PyArray_DIM(ids, 0)):
+            self._check(gated_pool_save(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n)), ids)
+
+    def _restore(self, np.ndarray ids not None, np.ndarray rows not None):
+        """The reverse of _save, after ``engine.check_snapshots``. All ids or none."""
+        cdef int64_t n
+        self._check_free()
+        check_rows(rows, np.PyArray_DIM(ids, 0), self.engine)
+        self._check_open(ids)
+        for n in range(np.PyArray_DIM(ids, 0)):
+            check(gated_pool_restore(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n)))
+
+    cdef int _check_free(self) except -1:
+        if self.busy:
+            in_use("pool")
+        return 0
+
+    cdef int _check(self, gated_status status, ids) except -1:
+        """``check``, saying which id it was."""
+        if status == GATED_POOL_FULL:
+            raise RuntimeError(f"pool: expected room for {1 if ids is None else len(ids)}, "
+                               f"got {len(self)} of {self.capacity} open")
+        if status == GATED_UNKNOWN_ID or status == GATED_REPEATED_ID:
+            self._check_open(ids)
+        return check(status)
+
+    cdef int _check_open(self, ids) except -1:
+        for place, id in enumerate(ids.tolist()):
+            if id not in self:
+                raise ValueError(f"ids: expected members that are open, got {id} at {place}")
+        seen = {}
+        for place, id in enumerate(ids.tolist()):
+            if seen.setdefault(id, place) != place:
+                raise ValueError(f"ids: expected each member once, got {id} at {seen[id]} and {place}")
+        return 0
+
+
+cdef inline const int64_t *id_data(np.ndarray ids) noexcept:
+    return <const int64_t *>np.PyArray_DATA(ids)
+
+
+cdef inline bint is_member_array(array) noexcept:
+    return (
+        np.PyArray_CheckExact(array)
+        and np.PyArray_TYPE(<np.ndarray>array) == np.NPY_INT64
+        and np.PyArray_NDIM(<np.ndarray>array) == 1
+        and PyArray_ISCARRAY_RO(<np.ndarray>array)
+    )
+
+
+cdef np.ndarray members(ids):
+    return ids if is_member_array(ids) else checked_members("ids", ids)
+
+
+cdef int check_rows(np.ndarray rows, int64_t count, Engine engine) except -1:
+    """The last line before C: what snapshot.py must have made fit."""
+    shape = (count, engine.snapshot_size)
+    if rows.dtype != numpy.uint8 or not rows.flags.c_contiguous or (<object>rows).shape != shape:
+        raise ValueError(f"rows: expected contiguous uint8 {shape}")
+    return 0
+
+
+cdef int check_snapshots(np.ndarray rows, const gated_model *model) except -1:
+    cdef int64_t n
+    cdef gated_status status
+    if rows.dtype != numpy.uint8 or rows.ndim != 2 or not rows.flags.c_contiguous:
+        raise ValueError("rows: expected contiguous uint8 [N, size]")
+    for n in range(np.PyArray_DIM(rows, 0)):
+        status = gated_snapshot_check(model, np.PyArray_GETPTR1(rows, n), np.PyArray_DIM(rows, 1))
+        if status != GATED_OK:
+            raise ValueError(f"row {n}: {gated_status_string(status).decode()}")
+    return 0
+
+
+def check_intact(np.ndarray rows not None):
+    """``ValueError`` unless every row of a uint8 array is a snapshot, of whatever model."""
+    check_snapshots(rows, NULL)
+
+
+cdef int in_use(str what="stream") except -1:
+    raise RuntimeError(f"{what}: in use by another thread; a {what} belongs to one thread at a time")
 
 
 cdef inline bint is_ready(array, int ndim, int rows, int width, bint writeable) noexcept:

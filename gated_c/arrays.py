@@ -59,6 +59,21 @@ def checked_lengths(lengths: Any, seq_len: int, batch: int) -> npt.NDArray[np.in
     return np.require(array, np.int64, ["C", "A"])
 
 
+def checked_members(name: str, value: Any) -> npt.NDArray[np.int64]:
+    """Ids of members of a pool, one or several, as a C-contiguous int64 [K]; ``ValueError`` or ``TypeError`` otherwise.
+
+    Those beyond int64 become -1, which no member has.
+    """
+    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "iu" and not (array.size == 0 and array.ndim == 1):
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    if array.ndim > 1:
+        raise ValueError(f"{name}: expected one or a list of them, got {array.shape}")
+    if array.dtype == np.uint64:
+        array = np.where(array > np.iinfo(np.int64).max, np.uint64(2**64 - 1), array)
+    return np.require(array.reshape(-1).astype(np.int64), np.int64, ["C", "A"])
+
+
 def with_contiguous_rows(array: Array) -> Array:
     """``array``, copied unless its last axis is contiguous and every stride is a whole number of floats."""
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)

@@ -27,9 +27,7 @@ def step_latencies(model: Model, x: npt.NDArray[Any], count: int) -> Nanoseconds
     ``x`` holds the steps as the model takes sequences, used over and over; a tenth of ``count`` goes unmeasured before.
     Raises as :meth:`Model.stream` does.
     """
-    if model.takes == "vector":
-        x = x[None]
-    elif model.batch_first:
+    if model.batch_first:
         x = x.swapaxes(0, 1)
     x = np.ascontiguousarray(x, np.int32 if model.takes == "ids" else np.float32)
     stream = model.stream(x.shape[1])

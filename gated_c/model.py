@@ -25,6 +25,7 @@ from gated_c.layers import (
     steps_after,
     validate_chain,
 )
+from gated_c.pool import Pool
 from gated_c.spec import LayerSpec
 from gated_c.state import flatten_state, unflatten_state, zero_state
 from gated_c.stream import Stream
@@ -181,6 +182,14 @@ class Model:
         if not 1 <= batch < 2**31:
             raise ValueError(f"batch: expected 1 to {2**31 - 1}, got {batch}")
         return Stream(self._engine, batch, self.squeezed, self)
+
+    def pool(self, capacity: int) -> Pool:
+        """Room for ``capacity`` streams of one row that open, tick, fork and close independently of each other, at the
+        speed of a batch. Raises ``ValueError`` as :meth:`stream` does."""
+        capacity = index(capacity)
+        if not 1 <= capacity < 2**31:
+            raise ValueError(f"capacity: expected 1 to {2**31 - 1}, got {capacity}")
+        return Pool(self._engine, capacity, self.squeezed, self)
 
     def save(self, path: str | os.PathLike[str], *, golden: Any = None) -> None:
         """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping.

@@ -27,7 +27,7 @@ FULL_BATCH = 64  # rows from which more of them at once are no faster
 
 def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
     """The mapped array of a ``.npy`` file, in a form that the model takes; else ``ValueError``."""
-    x = _open(path)
+    x = open_array(path)
     expected, kinds = ("integer ids", "iu") if model.takes == "ids" else ("real numbers", "fiub")
     if x.dtype.kind not in kinds:
         raise ValueError(f"expected {expected}, got {x.dtype}")
@@ -37,10 +37,11 @@ def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
 
 def open_lengths(model: Model, path: Path, seq_len: int, batch: int) -> Lengths:
     """The lengths [N] in a ``.npy`` file of integers 0..T; ``ValueError`` or ``TypeError`` otherwise."""
-    return checked_lengths(_open(path), seq_len, batch)
+    return checked_lengths(open_array(path), seq_len, batch)
 
 
-def _open(path: Path) -> npt.NDArray[Any]:
+def open_array(path: Path) -> npt.NDArray[Any]:
+    """The mapped array of a ``.npy`` file; ``ValueError`` if it is none, or is broken."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("expected a regular file")
     with warnings.catch_warnings():

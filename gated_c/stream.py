@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gated_c._core import Engine, StreamEngine
 from gated_c.arrays import Array, as_float32, as_ids, checked_output, with_contiguous_rows
+from gated_c.snapshot import Snapshot, checked_rows
 from gated_c.state import State, flatten_state, unflatten_state, zero_state
 
 if TYPE_CHECKING:
@@ -68,6 +70,25 @@ class Stream(StreamEngine):
         self._reset(np.ones(self.batch, np.uint8))
         self._write_state(flat)
 
+    def snapshot(self) -> Snapshot:
+        """All that the rows keep, exactly: the state and what pools and convolutions have seen."""
+        rows = np.empty((self.batch, self.engine.snapshot_size), np.uint8)
+        self._save(rows)
+        return Snapshot._of(rows)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of ``batch`` rows, taken from any stream or pool of a model with the same layers, sizes
+        and options. Raises ``ValueError`` or ``TypeError``, and then changes nothing."""
+        self._restore(checked_rows(snapshot, self.engine, self.batch))
+
+    def fork(self) -> Stream:
+        """A new stream of the same model that goes on from here."""
+        return _restored(self._model, self.snapshot())
+
+    def __reduce__(self) -> tuple[Callable[[Model, Snapshot], Stream], tuple[Model, Snapshot]]:
+        """A pickle carries the model; that of a snapshot does not."""
+        return _restored, (self._model, self.snapshot())
+
     def reset(self, rows: Any = None) -> None:
         """Back to the start: every row, or those of an index, a list of indices or a bool mask [N]."""
         if np.ndim(rows) > 1:
@@ -77,3 +98,9 @@ class Stream(StreamEngine):
         chosen = np.zeros(self.batch, np.uint8)
         chosen[slice(None) if rows is None else rows] = 1
         self._reset(chosen)
+
+
+def _restored(model: Model, snapshot: Snapshot) -> Stream:
+    stream = model.stream(len(snapshot))
+    stream.restore(snapshot)
+    return stream

@@ -41,16 +41,18 @@ static size_t floats_of(const gated_chain *chain, const gated_model_layer *layer
 {
     if (layer->is.kind != GATED_STACK)
         return gated_plain_memory(&layer->is, chain->batch);
-    if (!chain->model->makes_mask && chain->streaming)
+    if (chain->streaming == GATED_MEMBERS || (chain->streaming && !chain->model->makes_mask))
         return 0;
     return (chain->streaming ? layer->stack->state_per_row : (size_t)layer->is.output_size) * chain->batch;
 }
 
 static gated_status create_stack_memory(gated_chain *chain, const gated_model_layer *layer, gated_memory *memory)
 {
+    float *state = chain->state + layer->state_offset * chain->batch;
+    if (chain->streaming == GATED_MEMBERS)
+        return gated_ticker_create(layer->stack, chain->batch, state, &memory->ticker);
     if (chain->streaming)
-        return gated_stepper_create(layer->stack, chain->batch, chain->state + layer->state_offset * chain->batch,
-                                    &memory->stepper);
+        return gated_stepper_create(layer->stack, chain->batch, state, &memory->stepper);
     return gated_workspace_create(layer->stack, chain->batch, chain->chunk, &memory->ws);
 }
 
@@ -95,6 +97,8 @@ gated_status gated_chain_create(const gated_model *model, int first, int last, i
         memset(chain->floats + 2 * between, 0, kept * sizeof(float));
         status = share_out(chain, between);
     }
+    if (status == GATED_OK && streaming)
+        status = gated_kept_create(chain);
     if (status != GATED_OK)
         gated_chain_free(chain);
     return status;
@@ -105,7 +109,9 @@ void gated_chain_free(gated_chain *chain)
     for (int i = chain->first; chain->memory && i < chain->last; i++) {
         gated_workspace_free(&memory_of(chain, i)->ws);
         gated_stepper_free(memory_of(chain, i)->stepper);
+        gated_ticker_free(memory_of(chain, i)->ticker);
     }
+    free(chain->kept.arrays);
     free(chain->memory);
     free(chain->integers);
     free(chain->floats);
@@ -176,7 +182,16 @@ static void step_all(gated_stepper *stepper, const gated_span *s)
     gated_stepper_run(stepper, s->steps, s->in.base, s->in.time, s->in.row, s->out.base, s->out.time, s->out.row);
 }
 
-/* One step of which some rows do not count: their state comes back, their y is zero or h, which is the output before. */
+/* y of a row for which a step does not count: zero or h, which is the output before. */
+static void fill_dead_step(const gated_model_layer *layer, const gated_memory *memory, const float *state, int64_t batch,
+                           int64_t n, float *y)
+{
+    memset(y, 0, layer->is.output_size * sizeof *y);
+    if (layer->is.masked == GATED_REPEAT_INITIAL || (layer->is.masked == GATED_REPEAT_OUTPUT && memory->counts[n]))
+        copy_h(layer, state, batch, n, y);
+}
+
+/* One step of which some rows do not count: their state comes back. */
 static void step_some(const gated_model_layer *layer, const gated_span *s, gated_memory *memory, float *state)
 {
     gated_stepper_settle(memory->stepper);
@@ -188,9 +203,7 @@ static void step_some(const gated_model_layer *layer, const gated_span *s, gated
         if (s->live.base[n * s->live.row])
             continue;
         gated_stack_set_row(layer->stack, state, memory->values, s->batch, n);
-        memset(y, 0, layer->is.output_size * sizeof *y);
-        if (layer->is.masked == GATED_REPEAT_INITIAL || (layer->is.masked == GATED_REPEAT_OUTPUT && memory->counts[n]))
-            copy_h(layer, state, s->batch, n, y);
+        fill_dead_step(layer, memory, state, s->batch, n, y);
     }
 }
 
@@ -214,6 +227,21 @@ static void step_stack(const gated_chain *chain, int index, const gated_span *s)
         step_all(memory->stepper, s);
     if (chain->model->makes_mask)
         count_step(s, memory->counts);
+}
+
+/* One step of some members of a pool. */
+static void tick_stack(const gated_chain *chain, int index, const gated_span *s)
+{
+    const gated_model_layer *layer = &chain->model->layers[index];
+    const gated_memory *memory = memory_of(chain, index);
+    const float *state = chain->state + layer->state_offset * chain->batch;
+    gated_ticker_step(memory->ticker, s);
+    for (int64_t n = 0; chain->model->makes_mask && n < s->batch; n++) {
+        if (!s->live.base || s->live.base[n * s->live.row])
+            memory->counts[s->members[n]]++;
+        else
+            fill_dead_step(layer, memory, state, chain->batch, s->members[n], s->out.base + n * s->out.row);
+    }
 }
 
 /* From here on s->live may be written. */
@@ -270,12 +298,14 @@ static gated_status run_layer(const gated_chain *chain, int index, const gated_s
     gated_memory *memory = memory_of(chain, index);
     if (layer->stack && !chain->streaming)
         return run_stack(chain, index, s, is_first);
-    if (layer->stack)
+    if (layer->stack && s->members)
+        tick_stack(chain, index, s);
+    else if (layer->stack)
         step_stack(chain, index, s);
     else
         gated_plain_run(layer, s, memory);
     if (chain->streaming && gated_is_pool(layer->is.kind))
-        gated_pool_result(&layer->is, memory, s->out, s->batch);
+        gated_pooled(&layer->is, memory, s, s->out);
     return GATED_OK;
 }
 

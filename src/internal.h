@@ -10,6 +10,7 @@
  *   gated_schedule         which rows are live at which step, for one call
  *   gated_workspace        scratch of one call or one stream
  *   gated_stepper          the live state of a stack
+ *   gated_ticker           the same, for rows that tick when they like: the members of a pool
  */
 #ifndef GATED_INTERNAL_H
 #define GATED_INTERNAL_H
@@ -73,6 +74,7 @@ struct gated_model {
     double kept;             /* floats per row, however many steps there are */
     int most_steps;          /* of a sequence that a layer makes */
     int64_t input_steps, output_steps; /* see gated_model_info */
+    uint64_t structure;      /* hash of what a snapshot depends on: everything but the weights */
     gated_model_layer layers[];
 };
 
@@ -91,6 +93,7 @@ static inline void gated_leave(const gated_model *model, uint64_t mode)
     if (model->flags & GATED_FLUSH_SUBNORMALS)
         set_float_mode(mode);
 }
+
 /* model.c: GATED_NO_MEMORY if scratch for so many rows and steps is beyond counting. */
 gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len);
 
@@ -183,13 +186,24 @@ typedef struct {
     gated_view in, out;
     gated_live live;
     int64_t steps, batch;
+    const int32_t *members;  /* [batch] row of memory that row n goes on with; NULL: n itself */
 } gated_span;
+
+/* ticker.c: `state` as of a stepper, always current. */
+typedef struct gated_ticker gated_ticker;
+
+gated_status gated_ticker_create(const gated_stack *stack, int64_t batch, float *state, gated_ticker **ticker);
+void gated_ticker_free(gated_ticker *ticker);
+
+/* One step of some members, of those rows of the span that count; out must not overlap in. */
+void gated_ticker_step(gated_ticker *ticker, const gated_span *span);
 
 /* What a layer keeps from one piece of a sequence to the next, and for one. */
 typedef struct {
     gated_workspace ws;      /* of a stack */
     gated_stepper *stepper;  /* of a stack in a stream */
-    float *values;           /* pool: [N, F]; convolution: the steps before, and windows; stack: its last output [N, F], in a
+    gated_ticker *ticker;    /* of a stack in a pool of members */
+    float *values;           /* pool: [N, F]; convolution: windows, and the steps before; stack: its last output [N, F], in a
                                 stream its state before a step */
     int64_t *counts;         /* [N] steps so far that count: of a pool, and in a stream of a stack */
 } gated_memory;
@@ -198,20 +212,36 @@ typedef struct {
 int gated_ids_in_range(const gated_layer *embedding, const int32_t *ids, int64_t steps, ptrdiff_t time, int64_t batch,
                        ptrdiff_t row);
 int64_t gated_steps_before(const gated_layer *conv);
+float *gated_conv_history(const gated_layer *conv, const gated_memory *memory); /* [N, steps before, input] */
 int gated_is_pool(gated_kind kind);
 size_t gated_plain_memory(const gated_layer *layer, int64_t batch);
 void gated_plain_run(const gated_model_layer *layer, const gated_span *span, gated_memory *memory);
-void gated_pool_result(const gated_layer *layer, const gated_memory *memory, gated_view out, int64_t batch);
+void gated_pooled(const gated_layer *layer, const gated_memory *memory, const gated_span *span, gated_view out);
+
+/* An array [N] of what each row of a chain keeps. */
+typedef struct {
+    unsigned char *base;
+    size_t bytes;            /* of a row */
+} gated_kept_array;
+
+typedef struct {
+    gated_kept_array *arrays;
+    int states;              /* so many of them are of the state, the first */
+    int count;
+} gated_kept;
 
 /* chain.c: layers first .. last - 1 of a model, over one time axis. */
+enum { GATED_ONE_CALL, GATED_STREAM, GATED_MEMBERS };
+
 typedef struct {
     const gated_model *model;
     int first, last;
     int64_t batch;
     int64_t chunk;           /* steps that `between` holds */
-    int streaming;
+    int streaming;           /* what the chain is for: GATED_ONE_CALL, a GATED_STREAM, or GATED_MEMBERS of a pool */
     float *state;            /* of the model */
     gated_memory *memory;    /* [last - first] */
+    gated_kept kept;         /* unless for one call */
     float *between[2];       /* [chunk, N, widest] */
     float *floats;
     int64_t *integers;
@@ -228,5 +258,13 @@ gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char
 
 /* y [steps, N, width] becomes 0 at the steps that do not count. */
 void gated_clear_dead_steps(const gated_span *span, gated_view y, int width);
+
+/* snapshot.c: all that the chain of a whole model keeps of row n; the state must be settled. */
+uint64_t gated_structure(const gated_layer *layers, int num_layers);
+gated_status gated_kept_create(gated_chain *chain);
+void gated_row_reset(const gated_chain *chain, int64_t n);
+void gated_row_copy(const gated_chain *chain, int64_t from, int64_t to);
+void gated_row_save(const gated_chain *chain, int64_t n, void *bytes);
+gated_status gated_row_restore(const gated_chain *chain, int64_t n, const void *bytes);
 
 #endif

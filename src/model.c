@@ -272,6 +272,7 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, unsig
         gated_model_free(model);
         return status;
     }
+    model->structure = gated_structure(layers, num_layers);
     *created = model;
     return GATED_OK;
 }

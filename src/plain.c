@@ -15,6 +15,12 @@ static const float *in_row(const gated_span *s, int64_t t, int64_t n)
     return s->in.base + t * s->in.time + n * s->in.row;
 }
 
+/* The row of memory that row n of a span goes on with. */
+static int64_t member(const gated_span *s, int64_t n)
+{
+    return s->members ? s->members[n] : n;
+}
+
 static float *out_row(const gated_span *s, int64_t t, int64_t n)
 {
     return s->out.base + t * s->out.time + n * s->out.row;
@@ -267,40 +273,44 @@ int64_t gated_steps_before(const gated_layer *conv)
     return (int64_t)(conv->count - 1) * conv->dilation;
 }
 
-/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, N, input]. */
+float *gated_conv_history(const gated_layer *conv, const gated_memory *memory)
+{
+    return memory->values + (ptrdiff_t)TILE_ROWS * conv->count * conv->input_size;
+}
+
+/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, input]. */
 static void gather_taps(const gated_layer *conv, const gated_span *s, const float *history, int64_t t, int64_t n, float *window)
 {
     const size_t bytes = conv->input_size * sizeof *window;
     const int64_t before = gated_steps_before(conv);
     for (int k = 0; k < conv->count; k++, window += conv->input_size) {
         const int64_t at = t - before + (int64_t)k * conv->dilation;
-        const float *x = at >= 0 ? in_row(s, at, n) : history + ((at + before) * s->batch + n) * conv->input_size;
+        const float *x = at >= 0 ? in_row(s, at, n) : history + (at + before) * conv->input_size;
         memcpy(window, x, bytes);
     }
 }
 
-static void remember_steps(const gated_layer *conv, const gated_span *s, float *history)
+static void remember_steps(const gated_layer *conv, const gated_span *s, int64_t n, float *history)
 {
     const int64_t before = gated_steps_before(conv), row = conv->input_size;
     for (int64_t h = 0; h < before; h++) {
         const int64_t at = h + s->steps - before;
-        for (int64_t n = 0; n < s->batch; n++)
-            memmove(history + (h * s->batch + n) * row,
-                    at >= 0 ? in_row(s, at, n) : history + ((h + s->steps) * s->batch + n) * row, row * sizeof *history);
+        memmove(history + h * row, at >= 0 ? in_row(s, at, n) : history + (h + s->steps) * row, row * sizeof *history);
     }
 }
 
-static void convolve(const gated_model_layer *layer, const gated_span *s, float *history)
+static void convolve(const gated_model_layer *layer, const gated_span *s, gated_memory *memory)
 {
     const gated_layer *conv = &layer->is;
     const ptrdiff_t width = (ptrdiff_t)conv->count * conv->input_size;
-    float *windows = history + gated_steps_before(conv) * s->batch * conv->input_size;
+    const ptrdiff_t kept = gated_steps_before(conv) * conv->input_size;
+    float *windows = memory->values, *history = gated_conv_history(conv, memory);
     gated_row rows[TILE_ROWS];
     int count = 0;
     for (int64_t t = 0; t < s->steps; t++) {
         for (int64_t n = 0; n < s->batch; n++) {
             float *window = windows + count * width;
-            gather_taps(conv, s, history, t, n, window);
+            gather_taps(conv, s, history + member(s, n) * kept, t, n, window);
             rows[count++] = (gated_row){.x = window, .y = out_row(s, t, n)};
             if (count == TILE_ROWS) {
                 multiply(&layer->product, rows, count);
@@ -309,7 +319,8 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, float 
         }
     }
     multiply(&layer->product, rows, count);
-    remember_steps(conv, s, history);
+    for (int64_t n = 0; n < s->batch; n++)
+        remember_steps(conv, s, n, history + member(s, n) * kept);
 }
 
 /* Pools */
@@ -349,16 +360,18 @@ static void pool(const gated_layer *layer, const gated_span *s, gated_memory *me
     for (int64_t t = 0; t < s->steps; t++)
         for (int64_t n = 0; n < s->batch; n++)
             if (counts(s, t, n))
-                take_into_pool(layer, in_row(s, t, n), memory->values + n * layer->input_size, memory->counts[n]++ == 0);
+                take_into_pool(layer, in_row(s, t, n), memory->values + member(s, n) * layer->input_size,
+                               memory->counts[member(s, n)]++ == 0);
 }
 
-void gated_pool_result(const gated_layer *layer, const gated_memory *memory, gated_view out, int64_t batch)
+void gated_pooled(const gated_layer *layer, const gated_memory *memory, const gated_span *s, gated_view out)
 {
-    for (int64_t n = 0; n < batch; n++) {
+    for (int64_t n = 0; n < s->batch; n++) {
+        const int64_t m = member(s, n), steps = memory->counts[m];
         float *y = out.base + n * out.row;
-        memcpy(y, memory->values + n * layer->input_size, layer->input_size * sizeof *y);
-        for (int i = 0; layer->kind == GATED_POOL_MEAN && memory->counts[n] && i < layer->input_size; i++)
-            y[i] /= (float)memory->counts[n];
+        memcpy(y, memory->values + m * layer->input_size, layer->input_size * sizeof *y);
+        for (int i = 0; layer->kind == GATED_POOL_MEAN && steps && i < layer->input_size; i++)
+            y[i] /= (float)steps;
     }
 }
 
@@ -378,7 +391,7 @@ void gated_plain_run(const gated_model_layer *layer, const gated_span *span, gat
         dense(layer, span);
         break;
     case GATED_CONV:
-        convolve(layer, span, memory->values);
+        convolve(layer, span, memory);
         break;
     case GATED_EMBEDDING:
         embed(layer, span);

@@ -78,7 +78,7 @@ static gated_status run_phase(gated_pass *pass, int first, int last)
     gated_chain chain;
     gated_status status = GATED_NO_MEMORY;
     if (result)
-        status = gated_chain_create(pass->model, first, last, pass->batch, pass->steps, 0, pass->state, &chain);
+        status = gated_chain_create(pass->model, first, last, pass->batch, pass->steps, GATED_ONE_CALL, pass->state, &chain);
     if (status != GATED_OK) {
         free(result);
         return status;
@@ -87,7 +87,7 @@ static gated_status run_phase(gated_pass *pass, int first, int last)
     const gated_view target = is_end ? pass->y : is_pool ? (gated_view){0} : by_row(result, pass->steps, end->input_size);
     status = run_pieces(pass, &chain, target, is_end);
     if (status == GATED_OK && is_pool)
-        gated_pool_result(end, &chain.memory[last - 1 - first], vector, pass->batch);
+        gated_pooled(end, &chain.memory[last - 1 - first], &(gated_span){.batch = pass->batch}, vector);
     gated_chain_free(&chain);
 
     free(pass->result);

@@ -16,6 +16,11 @@ const char *gated_status_string(gated_status status)
     case GATED_BAD_INDEX:      return "an id is negative or beyond its embedding";
     case GATED_NOT_STREAMABLE: return "a bidirectional or reverse model cannot run step by step: its reverse direction starts "
                                       "at the end of the sequence; nor can one that reshapes or flips whole sequences";
+    case GATED_POOL_FULL:      return "every member of the pool is open";
+    case GATED_UNKNOWN_ID:     return "an id is not of an open member of this pool";
+    case GATED_REPEATED_ID:    return "an id occurs twice";
+    case GATED_BAD_SNAPSHOT:   return "the bytes are not a snapshot, or are damaged";
+    case GATED_FOREIGN_SNAPSHOT: return "a snapshot of a model with other layers, sizes or options";
     case GATED_UNKNOWN_ISA:    return "GATED_C_ISA names an instruction set that this build does not have";
     case GATED_UNUSABLE_ISA:   return "GATED_C_ISA names an instruction set that this CPU does not have";
     case GATED_NO_FILE:        return "the file cannot be opened, or is not a regular file";

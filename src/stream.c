@@ -29,8 +29,8 @@ static gated_status create(const gated_model *model, int64_t batch, gated_stream
     if (!stream->state || !stream->masks)
         return GATED_NO_MEMORY;
     memset(stream->state, 0, floats * sizeof(float));
-    gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS, 1,
-                                             stream->state, &stream->chain);
+    gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS,
+                                             GATED_STREAM, stream->state, &stream->chain);
     if (status == GATED_OK && model->num_layers == 1)
         stream->only = stream->chain.memory[0].stepper;
     return status;
@@ -74,31 +74,29 @@ float *gated_stream_state(gated_stream *stream)
     return stream->state;
 }
 
-/* Row n of what a layer keeps beside its state: a pool [N, F], the steps before of a convolution [before, N, F]. */
-static void forget_row(const gated_layer *layer, gated_memory *memory, int64_t batch, int64_t n)
-{
-    const size_t width = layer->input_size;
-    const int64_t before = layer->kind == GATED_CONV ? gated_steps_before(layer) : 0;
-    for (int64_t h = 0; h < before; h++)
-        memset(memory->values + (h * batch + n) * width, 0, width * sizeof(float));
-    if (gated_is_pool(layer->kind))
-        memset(memory->values + n * width, 0, width * sizeof(float));
-    memory->counts[n] = 0;
-}
-
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
 {
-    float *state = gated_stream_state(stream);
-    for (int l = 0; l < stream->model->num_layers; l++) {
-        const gated_model_layer *layer = &stream->model->layers[l];
-        for (int64_t n = 0; n < stream->batch; n++) {
-            if (rows && !rows[n])
-                continue;
-            if (layer->stack)
-                gated_stack_set_row(layer->stack, state + layer->state_offset * stream->batch, NULL, stream->batch, n);
-            forget_row(&layer->is, &stream->chain.memory[l], stream->batch, n);
-        }
-    }
+    gated_stream_state(stream);
+    for (int64_t n = 0; n < stream->batch; n++)
+        if (!rows || rows[n])
+            gated_row_reset(&stream->chain, n);
+}
+
+gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes)
+{
+    if (row < 0 || row >= stream->batch)
+        return GATED_BAD_SIZE;
+    gated_stream_state(stream);
+    gated_row_save(&stream->chain, row, bytes);
+    return GATED_OK;
+}
+
+gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes)
+{
+    if (row < 0 || row >= stream->batch)
+        return GATED_BAD_SIZE;
+    gated_stream_state(stream);
+    return gated_row_restore(&stream->chain, row, bytes);
 }
 
 static gated_status run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
@@ -151,4 +149,31 @@ gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x
     gated_status status = run(stream, steps, x, x_time, x_row, y, y_time, y_row);
     gated_leave(stream->model, mode);
     return status;
+}
+
+/* With room for a snapshot of every row, and for what two steps take and give. */
+static void warm(gated_stream *stream, unsigned char *rows, const float *x, float *y)
+{
+    const size_t size = gated_snapshot_size(stream->model);
+    for (int64_t n = 0; n < stream->batch; n++)
+        (void)gated_stream_save(stream, n, rows + n * size);
+    for (int turn = 0; turn < 2; turn++)
+        (void)gated_stream_step(stream, x, y);
+    for (int64_t n = 0; n < stream->batch; n++)
+        (void)gated_stream_restore(stream, n, rows + n * size);
+}
+
+gated_status gated_stream_warm(gated_stream *stream)
+{
+    const gated_model *model = stream->model;
+    unsigned char *rows = malloc(stream->batch * gated_snapshot_size(model));
+    float *x = calloc(stream->batch * (size_t)model->layers[0].is.input_size, sizeof *x);
+    float *y = malloc(stream->batch * (size_t)model->layers[model->num_layers - 1].is.output_size * sizeof *y);
+    const int is_complete = rows && x && y;
+    if (is_complete)
+        warm(stream, rows, x, y);
+    free(rows);
+    free(x);
+    free(y);
+    return is_complete ? GATED_OK : GATED_NO_MEMORY;
 }

@@ -22,7 +22,7 @@ def halving(flush_subnormals):
         "weight_ih_l0": np.zeros((1, 1), np.float32),
         "weight_hh_l0": np.full((1, 1), 0.5, np.float32),
     }
-    spec = gc.LayerSpec("rnn_relu", 1, 1, weights)
+    spec = gc.LayerSpec("rnn_relu", 1, 1, weights, bias=False)
     return gc.Model([spec], flush_subnormals=flush_subnormals)
 
 

