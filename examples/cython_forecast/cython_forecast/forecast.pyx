@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """The loop that Python is too slow for: every output is the next input, of all series at once, without the GIL."""
 
 from gated_c cimport (
