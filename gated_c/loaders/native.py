@@ -7,8 +7,8 @@ the header, each on a multiple of 4 bytes. Four entries of the metadata belong t
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
                    class in `layers` that ``layer`` names
 ``gated_core``     JSON: the same in the words of gated_c.h (`core_words`), for the C library, which reads only these
-``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers``, ``gated_core``, both ASCII, and then all tensors,
-                   sorted by name
+``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and ``gated_core``, both ASCII, and then all
+                   tensors, sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
 is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
@@ -119,9 +119,14 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
     if metadata["gated_crc32"] != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
     layers = _layers(json.loads(metadata["gated_layers"]), arrays)
-    if json.loads(metadata["gated_core"]) != core_words(layers):
+    if _sorted_json(json.loads(metadata["gated_core"])) != _sorted_json(core_words(layers)):
         raise FormatError("gated_core: expected what gated_layers says")
     return layers
+
+
+def _sorted_json(value: Any) -> str:
+    """Equal texts for what is equal in JSON, where 1, 1.0 and true are not."""
+    return json.dumps(value, sort_keys=True)
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:
