@@ -22,8 +22,10 @@ gated_status gated_map_file(const char *path, gated_mapping *mapping);
 void gated_unmap_file(gated_mapping *mapping);
 
 /* crc32.c */
+enum { GATED_CRC_BYTES = 16 };
+
 typedef struct {
-    uint32_t table[8][256];
+    uint32_t table[GATED_CRC_BYTES][256];
 } gated_crc32_tables;
 
 void gated_crc32_prepare(gated_crc32_tables *tables);

@@ -1,5 +1,4 @@
-/* .gated files: layers in the words of gated_c.h, under which their writer has put them down (gated_c/loaders/native.py),
- * and their weights, to a model. */
+/* .gated files to models: what gated_core says of each layer, and its weights from among the tensors. */
 #include "file.h"
 
 #include <stdlib.h>
@@ -52,8 +51,8 @@ typedef struct {
 } gated_place;
 
 /* <stack>.<word>_l<layer>[_reverse], [rows, columns] or, without columns, [rows]. NULL is noted in *missing. */
-static const float *take_weight(gated_reader *reader, gated_place place, const char *word, int64_t rows, int64_t columns,
-                                int *missing)
+static const float *take_weight(gated_reader *reader, gated_place place, const char *word, int64_t rows,
+                                int64_t columns, int *missing)
 {
     const int64_t shape[] = {rows, columns};
     char name[64];

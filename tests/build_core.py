@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
 INCLUDE = ["-I", ROOT / "gated_c" / "include", "-I", ROOT / "src"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g1"]
 
 
 def flags():
@@ -35,22 +36,35 @@ def compile_unit(cc, source, output, own=()):
 
 
 @cache
-def core_objects(cc):
-    """Object files of the core, compiled once in a test run, and the folder that keeps them alive."""
+def _objects(cc, units):
+    """Object files of (source, flags), compiled once in a test run, and the folder that keeps them alive."""
     folder = TemporaryDirectory()
-    units = [(path, []) for path in sorted((ROOT / "src").glob("*.c"))]
-    units += [(ROOT / "src" / "isa" / f"{table}.c", flags()[table]) for table in tables(cc)]
     outputs = [Path(folder.name) / f"{source.stem}.o" for source, _ in units]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda unit, output: compile_unit(cc, unit[0], output, unit[1]), units, outputs))
     return outputs, folder
 
 
-def build(cc, program, folder, *, link=()):
+def core_objects(cc, *, sanitize=(), without=()):
+    """Object files of the core; ``sanitize`` are flags of all of it but the kernels, which take minutes with them,
+    ``without`` the names of files to leave out."""
+    sources = [path for path in sorted((ROOT / "src").glob("*.c")) if path.stem not in without]
+    kernels = tuple((ROOT / "src" / "isa" / f"{table}.c", tuple(flags()[table])) for table in tables(cc))
+    core = tuple((source, tuple(sanitize)) for source in sources)
+    return [*_objects(cc, core)[0], *_objects(cc, kernels)[0]]
+
+
+def build(cc, program, folder, *, link=(), sanitize=(), without=()):
     """Compile a C ``program``, a path below the root, into ``folder`` with the core; returns the executable."""
-    objects, _ = core_objects(cc)
+    objects = core_objects(cc, sanitize=sanitize, without=without)
     own = Path(folder) / f"{Path(program).stem}.o"
-    compile_unit(cc, ROOT / program, own)
+    compile_unit(cc, ROOT / program, own, sanitize)
     executable = own.with_suffix("")
-    subprocess.run([cc, own, *objects, "-o", executable, *link], check=True)
+    subprocess.run([cc, *sanitize, own, *objects, "-o", executable, *link], check=True)
     return executable
+
+
+def build_fuzzer(folder):
+    """The fuzz target of .gated files, by Clang's libFuzzer."""
+    flags = [f"{SANITIZE[0]},fuzzer", *SANITIZE[1:]]
+    return build("clang", "tests/c/fuzz_gated_file.c", folder, sanitize=flags, without=["crc32"])

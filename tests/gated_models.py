@@ -1,5 +1,5 @@
-"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold; and, as a program, the inputs that
-fuzzing starts from: ``python tests/gated_models.py FOLDER``."""
+"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold. As a program, with a folder for an
+argument, it writes what fuzzing starts from."""
 
 import json
 import sys
@@ -56,6 +56,8 @@ def _chains(rng):
         yield f"masked_{masked}", [L.Masking(3, 0.25), *chain, L.Dense(floats(rng, 2, 8), floats(rng, 2))]
     for name, weights in {"weight": {"weight": floats(rng, 3)}, "bias": {"bias": floats(rng, 3)}}.items():
         yield f"layer_norm_of_{name}", _around(rng, L.LayerNorm(3, **weights, epsilon=0.01))
+    one = floats(rng, 3)
+    yield "affine_of_one_array", _around(rng, L.Affine(one, one))
     yield "embedding", _around(rng, L.Embedding(floats(rng, 5, 3)))
     yield "embedding_of_mask", _around(rng, L.Embedding(floats(rng, 5, 3), mask_zero=True))
     yield "repeat", [L.Repeat(2, 4), random_spec(rng, "gru", 2, 3)]

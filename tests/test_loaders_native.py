@@ -277,7 +277,7 @@ def test_plain_safetensors_under_this_name_are_a_format_error(path):
         load_layers(rewrite(path, gated_version=None))
 
 
-@pytest.mark.parametrize("entry", ["gated_layers", "gated_core", "gated_crc32"])
+@pytest.mark.parametrize("entry", ["gated_layers", "gated_core", "gated_flags", "gated_crc32"])
 def test_an_entry_that_is_missing_is_named(path, entry):
     with pytest.raises(FormatError, match=f"{entry}: missing"):
         load_layers(rewrite(path, **{entry: None}))

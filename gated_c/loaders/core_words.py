@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from gated_c.layers import LINEAR, Layer, PlainLayer
+from gated_c.layers import LINEAR, Core, Layer, PlainLayer
 from gated_c.spec import Activation, LayerSpec
 
 
 def core_words(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """An object for each layer, but for those that are only about the form of the result."""
-    words = [_of_plain(n, layer) if isinstance(layer, PlainLayer) else _of_stack(layer) for n, layer in enumerate(layers)]
-    return [of_layer for of_layer in words if of_layer]
+    return [words for index, layer in enumerate(layers) if (words := _words(index, layer))]
+
+
+def _words(index: int, layer: Layer) -> dict[str, Any]:
+    return _of_plain(index, layer) if isinstance(layer, PlainLayer) else _of_stack(layer)
 
 
 def _sizes(layer: Layer) -> dict[str, int]:
@@ -35,8 +38,7 @@ def _of_plain(index: int, layer: PlainLayer) -> dict[str, Any]:
     words: dict[str, Any] = {"kind": core.kind, **_sizes(layer)}
     if core.number:
         words["count"] = int(core.number)
-    for name, array in layer.weights.items():
-        words["bias" if array is core.bias else "weight"] = f"{index}.{name}"
+    words |= _tensors(index, layer, core)
     if core.activation != LINEAR:
         words["activation"] = _activation(core.activation)
     if core.value != 0:
@@ -46,6 +48,18 @@ def _of_plain(index: int, layer: PlainLayer) -> dict[str, Any]:
     if core.flag:
         words["flag"] = True
     return words
+
+
+def _tensors(index: int, layer: PlainLayer, core: Core) -> dict[str, str]:
+    """Which of a layer's arrays are weight and bias; one array may be both."""
+    fields, names = layer.weights, {}
+    for word in ("weight", "bias"):
+        array = getattr(core, word)
+        if array is not None:
+            field = next(field for field in fields if fields[field] is array)
+            names[word] = f"{index}.{field}"
+            del fields[field]
+    return names
 
 
 def _of_stack(spec: LayerSpec) -> dict[str, Any]:

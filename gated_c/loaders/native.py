@@ -130,7 +130,7 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
     if _flags(metadata) & ~FLUSH_SUBNORMALS:
         raise FormatError(f"gated_flags: unknown ones, {shown(metadata['gated_flags'], 20)}; a newer gated_c may know them")
     layers = _layers(json.loads(metadata["gated_layers"]), arrays)
-    if json.loads(metadata["gated_core"]) != core_words(layers):
+    if _sorted_json(json.loads(metadata["gated_core"])) != _sorted_json(core_words(layers)):
         raise FormatError("gated_core: expected what gated_layers says")
     return layers
 
@@ -145,6 +145,11 @@ def _flags(metadata: Mapping[str, str]) -> int:
     if not re.fullmatch("[0-9a-f]{8}", flags):
         raise FormatError(f"gated_flags: expected 8 hexadecimal digits, got {shown(flags, 20)!r}")
     return int(flags, 16)
+
+
+def _sorted_json(value: Any) -> str:
+    """Equal texts for what is equal in JSON, where 1, 1.0 and true are not."""
+    return json.dumps(value, sort_keys=True)
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:

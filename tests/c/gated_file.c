@@ -1,6 +1,6 @@
 /* Opens a .gated file, runs it over float32 or int32 x [T, N, C] from stdin and writes y and then the state, for
- * tests/test_gated_file.py: whole sequences from a zero state, or a stream step by step. Exits with the status, or prints
- * what the model takes and gives. */
+ * tests/test_gated_file.py: whole sequences from a zero state, or a stream step by step. Or prints what the model
+ * takes and gives. */
 #include "gated_c.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@ static gated_status run(const gated_model *model, const gated_model_info *info, 
     const size_t state_size = gated_state_size(model, batch);
     float *x = room(in), *y = room(out), *state = room(state_size);
     if (fread(x, sizeof *x, in, stdin) != in)
-        exit(100);
+        exit(2);
     const gated_sequence sequence = {.seq_len = steps, .batch = batch, .state = state,
                                      .x = x, .x_time = batch * info->input_size, .x_row = info->input_size,
                                      .y = y, .y_time = batch * info->output_size, .y_row = info->output_size};
@@ -43,7 +43,7 @@ static gated_status stream(const gated_model *model, const gated_model_info *inf
     float *x = room(in), *y = room(out);
     for (int64_t t = 0; t < steps && status == GATED_OK; t++) {
         if (fread(x, sizeof *x, in, stdin) != in)
-            exit(100);
+            exit(2);
         status = gated_stream_step(stream, x, y);
         fwrite(y, sizeof *y, out, stdout);
     }
@@ -58,11 +58,11 @@ int main(int argc, char **argv)
     gated_model *model;
     gated_model_info info;
     if (argc < 3)
-        return 100;
+        return 2;
     gated_status status = gated_model_open(argv[2], &model);
     if (status != GATED_OK) {
         fprintf(stderr, "%s: %s", gated_status_string(status), status == GATED_NO_FILE ? strerror(errno) : "");
-        return (int)status;
+        return 1;
     }
     gated_model_describe(model, &info);
     if (!strcmp(argv[1], "describe"))
@@ -73,5 +73,5 @@ int main(int argc, char **argv)
     else
         status = stream(model, &info, atol(argv[3]), atol(argv[4]));
     gated_model_free(model);
-    return (int)status;
+    return status != GATED_OK;
 }
