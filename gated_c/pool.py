@@ -20,10 +20,10 @@ Ids = npt.NDArray[np.int64]
 class Pool(PoolEngine):
     """Up to ``capacity`` streams of one row, made by :meth:`gated_c.Model.pool`.
 
-    ``open()`` gives an id, ``step(ids, x, out=None)`` is one tick of any of them, ``close(ids)`` makes room. The members
-    that tick together cost what a batch of as many rows does, and each has the bits of a stream of its own. Ids are ints
-    beyond 32 bits; one that was closed, or comes from another pool, is a ``ValueError``. ``len(pool)`` is how many are
-    open, ``id in pool`` whether one is.
+    ``open()`` gives an id, ``step(ids, x, out=None)`` is one tick of any of them, ``close(ids)`` makes room. Those that
+    tick together cost what a batch of as many rows does, and each has the bits of a stream of its own. An id is an int
+    of 63 bits and stays that of one member: closed, or in another pool, it is a ``ValueError``. ``len(pool)`` is how
+    many are open, ``id in pool`` whether one is.
 
     A pool belongs to one thread at a time; a second one gets a ``RuntimeError``.
     """
@@ -44,8 +44,8 @@ class Pool(PoolEngine):
         return self._idle(seconds)
 
     def fork(self, ids: Any) -> Any:
-        """New members that go on from where others are: an id for an id, int64 [K] for several, which may repeat. All or
-        none: ``RuntimeError`` if there is no room, else raises as :meth:`step` does."""
+        """New members that go on from where others are: an id for an id, int64 [K] for several, which may repeat. All
+        or none: ``RuntimeError`` if there is no room, else raises as :meth:`step` does."""
         forks = self._fork(checked_members("ids", ids))
         return int(forks[0]) if np.ndim(ids) == 0 else forks
 
@@ -57,8 +57,8 @@ class Pool(PoolEngine):
         return Snapshot._of(rows)
 
     def restore(self, ids: Any, snapshot: Snapshot) -> None:
-        """Let an id or several go on from the rows of a snapshot, taken from any stream or pool of a model with the same
-        layers, sizes and options. Raises ``ValueError`` or ``TypeError``, and then changes nothing."""
+        """Let an id or several go on from the rows of a snapshot, taken from any stream or pool of a model with the
+        same layers, sizes and options. Raises ``ValueError`` or ``TypeError``, and then changes nothing."""
         members = checked_members("ids", ids)
         self._restore(members, checked_rows(snapshot, self.engine, len(members)))
 

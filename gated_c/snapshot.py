@@ -20,10 +20,10 @@ class Snapshot:
     """All that some rows keep, exactly: their state and what pools and convolutions have seen. Made by
     :meth:`gated_c.Stream.snapshot` and :meth:`gated_c.Pool.snapshot`, and the same from both.
 
-    It fits every stream and pool of a model with the same layers, sizes and options, in any process, whatever the weights
-    and the instruction set. It can be pickled, has a length, and ``snapshot[i]`` is the snapshot of some of its rows:
-    those of an index, a slice, a list of indices or a bool mask. ``rows`` [N, size] uint8 are its bytes, read-only. Raises
-    ``ValueError`` for bytes that are not what a row's ``size`` bytes once were.
+    It fits every stream and pool of a model with the same layers, sizes and options, in any process, whatever the
+    weights and the instruction set. It can be pickled, has a length, and ``snapshot[i]`` is the snapshot of some of its
+    rows: those of an index, a slice, a list of indices or a bool mask. ``rows`` [N, size] uint8 are its bytes,
+    read-only; ``Snapshot(rows)`` takes them back, and raises ``ValueError`` for damaged ones.
     """
 
     def __init__(self, rows: Any) -> None:

@@ -10,12 +10,14 @@ typedef struct {
     uint64_t magic;          /* also of the order of bytes and the version of the layout */
     uint64_t size;           /* of all */
     uint64_t structure;
-    uint64_t checksum;       /* of what follows */
+    uint64_t checksum;       /* of the structure and what follows */
 } header;
 
 static const uint64_t MAGIC = 0x0001776f72646774; /* "tgdrow", version 1 */
 
 /* Hashes: FNV-1a over words, folded so that every bit of the result depends on all before. */
+
+static const uint64_t BASIS = 0xcbf29ce484222325;
 
 static uint64_t mixed(uint64_t hash, uint64_t word)
 {
@@ -57,7 +59,7 @@ static uint64_t mixed_recurrent(uint64_t hash, const gated_recurrent *layer)
 
 uint64_t gated_structure(const gated_layer *layers, int num_layers)
 {
-    uint64_t hash = 0xcbf29ce484222325;
+    uint64_t hash = BASIS;
     for (int l = 0; l < num_layers; l++) {
         const gated_layer *layer = &layers[l];
         hash = mixed(mixed(mixed(hash, layer->kind), layer->input_size), layer->output_size);
@@ -69,9 +71,9 @@ uint64_t gated_structure(const gated_layer *layers, int num_layers)
     return hash;
 }
 
-static uint64_t checksum(const unsigned char *bytes, size_t size)
+static uint64_t checksum(uint64_t structure, const unsigned char *bytes, size_t size)
 {
-    uint64_t hash = 0xcbf29ce484222325, word;
+    uint64_t hash = mixed(BASIS, structure), word;
     for (; size > 0; size -= sizeof word, bytes += sizeof word) {
         memcpy(&word, bytes, sizeof word);
         hash = mixed(hash, word);
@@ -137,7 +139,7 @@ gated_status gated_snapshot_check(const gated_model *model, const void *bytes, s
         return GATED_BAD_SNAPSHOT;
     if (model && head.structure != model->structure)
         return GATED_FOREIGN_SNAPSHOT;
-    if (head.size != size || head.checksum != checksum(payload, size - sizeof head))
+    if (head.size != size || head.checksum != checksum(head.structure, payload, size - sizeof head))
         return GATED_BAD_SNAPSHOT;
     if (model && (size != gated_snapshot_size(model) || !counts_in_range(model, payload)))
         return GATED_BAD_SNAPSHOT;
@@ -228,7 +230,8 @@ void gated_row_save(const gated_chain *chain, int64_t n, void *bytes)
         at += array->bytes;
     }
     memset(at, 0, (unsigned char *)bytes + size - at);
-    const header head = {MAGIC, size, chain->model->structure, checksum(payload, size - sizeof head)};
+    const uint64_t structure = chain->model->structure;
+    const header head = {MAGIC, size, structure, checksum(structure, payload, size - sizeof head)};
     memcpy(bytes, &head, sizeof head);
 }
 

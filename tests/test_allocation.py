@@ -1,4 +1,4 @@
-"""A stream's step allocates nothing; models and streams leave nothing behind."""
+"""A step of a stream or a pool allocates nothing; models, streams and pools leave nothing behind."""
 
 import gc as collector
 import subprocess
@@ -25,19 +25,32 @@ def test_steps_and_runs_allocate_nothing_in_c(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+def step_of_a_stream(model, x, out):
+    step = model.stream(2).step
+    return lambda: step(x, out)
+
+
+def step_of_a_pool(model, x, out):
+    pool = model.pool(3)
+    ids = np.array([pool.open(), pool.open()])
+    step = pool.step
+    return lambda: step(ids, x, out)
+
+
 @pytest.mark.parametrize("hidden_size", [8, 200])  # without and with the GIL released
-def test_a_step_allocates_nothing_in_python(hidden_size):
-    stream = gc.Model([random_spec(np.random.default_rng(0), "lstm", 4, hidden_size)]).stream(2)
+@pytest.mark.parametrize("step_of", [step_of_a_stream, step_of_a_pool])
+def test_a_step_allocates_nothing_in_python(step_of, hidden_size):
+    model = gc.Model([random_spec(np.random.default_rng(0), "lstm", 4, hidden_size)])
     x, out = np.zeros((2, 4), np.float32), np.zeros((2, hidden_size), np.float32)
-    step, repeat = stream.step, [None] * 2000
+    step, repeat = step_of(model, x, out), [None] * 2000
     for _ in repeat:
-        step(x, out)
+        step()
     tracemalloc.start()
     try:
         before, blocks = tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
         tracemalloc.reset_peak()
         for _ in repeat:
-            step(x, out)
+            step()
         blocks = sys.getallocatedblocks() - blocks
         peak = tracemalloc.get_traced_memory()[1] - before
     finally:
@@ -62,6 +75,8 @@ def test_ten_thousand_models_leave_no_memory_behind(tmp_path):
             stream = model.stream(2)
             stream.step(x[0])
             stream.state = stream.state
+            pool = model.pool(2)
+            pool.restore(pool.open(), stream.snapshot()[:1])
         collector.collect()
 
     use(500)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import engine, peers
+from bench import engine, peers, pool
 from bench.case import Case
 from bench.compare import compare
 from bench.measure import Effort, check
@@ -24,6 +24,12 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_engine_passes_the_check_made_before_timing(case: Case) -> None:
     check({"gated_c": engine.runner(case)}, case)
+
+
+@pytest.mark.parametrize("streams", [3, 20])
+def test_pools_and_what_stands_beside_them_pass_the_check(streams: int) -> None:
+    case = Case("lstm", 4, 5, batch=3)
+    check({"gated_c": pool.Pool(case, streams), **pool.onnxruntime_runners(case, streams)}, case)
 
 
 def test_a_wrong_engine_is_not_timed() -> None:

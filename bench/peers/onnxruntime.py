@@ -25,10 +25,8 @@ def runners(case: Case) -> dict[str, Runner]:
 class Session:
     """Two bindings in turn: the state that one writes is the state that the other reads."""
 
-    def __init__(self, case: Case) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = ort.InferenceSession(graph(case), options, providers=["CPUExecutionProvider"])
+    def __init__(self, case: Case, session: ort.InferenceSession | None = None) -> None:
+        self.session = session or inference_session(case)
         self.x = np.zeros((case.seq_len, case.batch, case.input_size), np.float32)
         self.y = np.zeros((case.seq_len, 1, case.batch, case.hidden_size), np.float32)
         states = [
@@ -56,6 +54,12 @@ class Session:
 
     def read(self) -> Array:
         return self.y[:, 0]
+
+
+def inference_session(case: Case) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(graph(case), options, providers=["CPUExecutionProvider"])
 
 
 def shared(array: Array) -> ort.OrtValue:

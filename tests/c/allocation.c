@@ -1,4 +1,4 @@
-/* Counts allocations of a stream's steps and runs. Linked with --wrap, so that every call of the core comes by here. */
+/* Counts allocations of the steps and runs of a stream, and of all that a pool does. Linked with --wrap, so that every call of the core comes by here. */
 #include "gated_c.h"
 
 #include <stdio.h>
@@ -41,6 +41,25 @@ void __wrap_free(void *memory)
 
 static float zeros[1 << 16];
 
+/* Two members, their forks, and each once with a step that counts and one that does not. */
+static void use_pool(gated_pool *pool, gated_stream *stream, const float *x, float *y)
+{
+    static unsigned char bytes[1 << 14];
+    int64_t ids[5];
+    gated_pool_open(pool, &ids[0]);
+    gated_pool_open(pool, &ids[1]);
+    gated_pool_fork(pool, 2, ids, ids + 2);
+    for (int i = 0; i < 1000; i++)
+        gated_pool_step(pool, 3, ids + i % 2, x, y);
+    gated_stream_save(stream, 0, bytes);
+    gated_pool_restore(pool, ids[0], bytes);
+    gated_pool_save(pool, ids[1], bytes);
+    gated_stream_restore(stream, 2, bytes);
+    gated_pool_reset(pool, 2, ids);
+    gated_pool_close(pool, 2, ids);
+    gated_pool_idle(pool, 0, ids);
+}
+
 int main(void)
 {
     const gated_weights weights = {.weight_ih = zeros, .weight_hh = zeros, .bias_ih = zeros, .bias_hh = zeros};
@@ -66,7 +85,9 @@ int main(void)
     };
     gated_model *model;
     gated_stream *stream;
-    if (gated_model_create(layers, 6, 0, &model) || gated_stream_create(model, 3, &stream))
+    gated_pool *pool;
+    if (gated_model_create(layers, 6, 0, &model) || gated_stream_create(model, 3, &stream)
+        || gated_pool_create(model, 5, &pool))
         return 1;
     static float x[100 * 3 * 5], y[100 * 3 * 64];
     const long created = calls;
@@ -77,7 +98,9 @@ int main(void)
     gated_stream_step(stream, x, y);
     gated_stream_state(stream);
     gated_stream_reset(stream, NULL);
+    use_pool(pool, stream, x, y);
     const long after = calls;
+    gated_pool_free(pool);
     gated_stream_free(stream);
     gated_model_free(model);
     printf("%ld before, %ld during\n", created, after - created);
