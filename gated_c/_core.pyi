@@ -18,6 +18,7 @@ class Engine:
 
     def __init__(self, layers: Sequence[Layer]) -> None: ...
     def state_size(self, batch: int) -> int: ...
+    def initial_state(self, batch: int) -> _Floats: ...
     def run(
         self,
         x: npt.NDArray[Any],
@@ -25,6 +26,10 @@ class Engine:
         state: _Floats,
         lengths: npt.NDArray[np.int64] | None = None,
         mask: npt.NDArray[np.bool_] | None = None,
+        reset: npt.NDArray[np.bool_] | None = None,
+        initial: _Floats | None = None,
+        trace_c: _Floats | None = None,
+        trace_gates: _Floats | None = None,
     ) -> None: ...
     def run_packed(self, x: _Floats, y: _Floats, state: _Floats, batch_sizes: npt.NDArray[np.int64]) -> None: ...
 

@@ -126,6 +126,8 @@ cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *opti
     w.weight_hr = weight(arrays, "weight_hr" + suffix)
     w.peephole = weight(arrays, "weight_peephole" + suffix)
     w.options = options
+    w.initial_h = weight(arrays, "initial_h" + suffix)
+    w.initial_c = weight(arrays, "initial_c" + suffix)
     return w
 
 
@@ -254,9 +256,26 @@ cdef class Engine:
         """Floats of the state of `batch` rows."""
         return gated_state_size(self.model, batch)
 
-    def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
+    def initial_state(self, int64_t batch):
+        """The flat state of `batch` rows that have seen nothing."""
+        cdef np.ndarray state = numpy.empty(self.state_size(batch), numpy.float32)
+        gated_state_init(self.model, batch, floats(state))
+        return state
+
+    def run(
+        self,
+        np.ndarray x not None,
+        np.ndarray y not None,
+        np.ndarray state not None,
+        lengths=None,
+        mask=None,
+        reset=None,
+        initial=None,
+        trace_c=None,
+        trace_gates=None,
+    ):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
-        lengths int64 [N], mask bool [T,N] or None."""
+        lengths int64 [N], mask and reset bool [T,N], initial flat, traces flat, or None."""
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
@@ -267,6 +286,18 @@ cdef class Engine:
             s.mask = <const unsigned char *>np.PyArray_DATA(mask)
             s.mask_time = np.PyArray_STRIDE(mask, 0)
             s.mask_row = np.PyArray_STRIDE(mask, 1)
+        if reset is not None:
+            s.reset = <const unsigned char *>np.PyArray_DATA(reset)
+            s.reset_time = np.PyArray_STRIDE(reset, 0)
+            s.reset_row = np.PyArray_STRIDE(reset, 1)
+        if initial is not None:
+            s.initial = checked_flat("initial", initial, gated_state_size(self.model, s.batch))
+        if trace_c is not None:
+            s.trace_c = checked_flat("trace_c", trace_c, gated_trace_c_size(self.model, s.seq_len, s.batch))
+        if trace_gates is not None:
+            s.trace_gates = checked_flat(
+                "trace_gates", trace_gates, gated_trace_gates_size(self.model, s.seq_len, s.batch)
+            )
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
@@ -289,9 +320,14 @@ cdef class Engine:
 
     cdef int _check_sizes(self, const gated_sequence *s, np.ndarray state) except -1:
         """The last line before C: what model.py and packed.py must have made fit."""
-        if <size_t>np.PyArray_SIZE(state) != gated_state_size(self.model, s.batch):
-            raise ValueError(f"state: expected {self.state_size(s.batch)} values, got {state.size}")
+        checked_flat("state", state, gated_state_size(self.model, s.batch))
         return 0
+
+
+cdef float *checked_flat(str name, np.ndarray array, size_t size) except? NULL:
+    if <size_t>np.PyArray_SIZE(array) != size:
+        raise ValueError(f"{name}: expected {size} values, got {array.size}")
+    return floats(array)
 
 
 cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
@@ -305,6 +341,10 @@ cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
     s.mask = NULL
     s.mask_time = s.mask_row = 0
     s.batch_sizes = NULL
+    s.reset = NULL
+    s.reset_time = s.reset_row = 0
+    s.initial = NULL
+    s.trace_c = s.trace_gates = NULL
     return s
 
 

@@ -265,15 +265,20 @@ int64_t gated_steps_before(const gated_layer *conv)
     return (int64_t)(conv->count - 1) * conv->dilation;
 }
 
-/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, N, input]. */
-static void gather_taps(const gated_layer *conv, const gated_span *s, const float *history, int64_t t, int64_t n, float *window)
+/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, N, input]. The
+ * first `foreign` of all these steps are zeros. */
+static void gather_taps(const gated_layer *conv, const gated_span *s, const float *history, int64_t foreign, int64_t t,
+                        int64_t n, float *window)
 {
     const size_t bytes = conv->input_size * sizeof *window;
     const int64_t before = gated_steps_before(conv);
     for (int k = 0; k < conv->count; k++, window += conv->input_size) {
         const int64_t at = t - before + (int64_t)k * conv->dilation;
         const float *x = at >= 0 ? in_row(s, at, n) : history + ((at + before) * s->batch + n) * conv->input_size;
-        memcpy(window, x, bytes);
+        if (at + before < foreign)
+            memset(window, 0, bytes);
+        else
+            memcpy(window, x, bytes);
     }
 }
 
@@ -288,7 +293,7 @@ static void remember_steps(const gated_layer *conv, const gated_span *s, float *
     }
 }
 
-static void convolve(const gated_model_layer *layer, const gated_span *s, float *history)
+static void convolve(const gated_model_layer *layer, const gated_span *s, float *history, int64_t *foreign)
 {
     const gated_layer *conv = &layer->is;
     const ptrdiff_t width = (ptrdiff_t)conv->count * conv->input_size;
@@ -298,7 +303,9 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, float 
     for (int64_t t = 0; t < s->steps; t++) {
         for (int64_t n = 0; n < s->batch; n++) {
             float *window = windows + count * width;
-            gather_taps(conv, s, history, t, n, window);
+            if (gated_resets_at(s, t, n))
+                foreign[n] = gated_steps_before(conv) + t;
+            gather_taps(conv, s, history, foreign[n], t, n, window);
             rows[count++] = (gated_row){.x = window, .y = out_row(s, t, n)};
             if (count == TILE_ROWS) {
                 multiply(&layer->product, rows, count);
@@ -308,6 +315,8 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, float 
     }
     multiply(&layer->product, rows, count);
     remember_steps(conv, s, history);
+    for (int64_t n = 0; n < s->batch; n++)
+        foreign[n] = foreign[n] > s->steps ? foreign[n] - s->steps : 0;
 }
 
 /* Pools */
@@ -315,6 +324,13 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, float 
 int gated_is_pool(gated_kind kind)
 {
     return kind >= GATED_POOL_LAST && kind <= GATED_POOL_FINAL;
+}
+
+int64_t gated_steps_after(const gated_layer *layer, int64_t steps)
+{
+    if (gated_is_pool(layer->kind))
+        return 1;
+    return layer->kind == GATED_REPEAT || layer->kind == GATED_RESHAPE ? layer->count : steps;
 }
 
 static void take_into_pool(const gated_layer *pool, const float *x, float *values, int is_first)
@@ -376,7 +392,7 @@ void gated_plain_run(const gated_model_layer *layer, const gated_span *span, gat
         dense(layer, span);
         break;
     case GATED_CONV:
-        convolve(layer, span, memory->values);
+        convolve(layer, span, memory->values, memory->counts);
         break;
     case GATED_EMBEDDING:
         embed(layer, span);

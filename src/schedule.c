@@ -81,6 +81,64 @@ static gated_status schedule_packed(const gated_sequence *s, gated_schedule *sch
     return GATED_OK;
 }
 
+/* Live steps of sorted row r before time t, at least `known` of them. */
+static int64_t steps_before(const gated_schedule *schedule, int64_t r, int64_t t, int64_t known)
+{
+    const int64_t steps = schedule->steps ? schedule->steps[r] : schedule->seq_len;
+    if (!schedule->times)
+        return t < steps ? t : steps;
+    while (known < steps && schedule->times[r * schedule->seq_len + known] < t)
+        known++;
+    return known;
+}
+
+/* A counting sort in two passes: without rows it counts. */
+static void add_reset(gated_resets *resets, int64_t k, int64_t row)
+{
+    if (resets->rows)
+        resets->rows[resets->start[k + 1]++] = row;
+    else
+        resets->start[k + 2]++;
+}
+
+/* A reset at step 0 is none of a reverse direction: there is no step before, to which it would come. */
+static void add_resets(const gated_sequence *s, gated_schedule *schedule)
+{
+    for (int64_t r = 0; r < s->batch; r++) {
+        const unsigned char *reset = s->reset + (schedule->order ? schedule->order[r] : r) * s->reset_row;
+        const int64_t steps = schedule->steps ? schedule->steps[r] : s->seq_len;
+        int64_t before = 0;
+        for (int64_t t = 0; t < s->seq_len; t++) {
+            if (!reset[t * s->reset_time])
+                continue;
+            before = steps_before(schedule, r, t, before);
+            add_reset(&schedule->resets[0], before < steps ? before : s->seq_len, r);
+            if (t > 0)
+                add_reset(&schedule->resets[1], before > 0 ? steps - before : s->seq_len, r);
+        }
+    }
+}
+
+static gated_status list_resets(const gated_sequence *s, gated_schedule *schedule)
+{
+    for (int d = 0; d < 2; d++) {
+        schedule->resets[d].start = calloc(s->seq_len + 3, sizeof(int64_t));
+        if (!schedule->resets[d].start)
+            return GATED_NO_MEMORY;
+    }
+    add_resets(s, schedule);
+    for (int d = 0; d < 2; d++) {
+        gated_resets *resets = &schedule->resets[d];
+        for (int64_t k = 0; k < s->seq_len + 2; k++)
+            resets->start[k + 1] += resets->start[k];
+        resets->rows = malloc((resets->start[s->seq_len + 2] + 1) * sizeof *resets->rows);
+        if (!resets->rows)
+            return GATED_NO_MEMORY;
+    }
+    add_resets(s, schedule);
+    return GATED_OK;
+}
+
 gated_status gated_check_sequence(const gated_sequence *s)
 {
     if (s->seq_len < 0 || s->batch < 0 || s->seq_len > INT32_MAX || s->batch > INT32_MAX)
@@ -109,6 +167,8 @@ gated_status gated_schedule_create(const gated_sequence *s, gated_schedule *sche
         status = sort_rows(s, schedule, &has_holes);
     if (status == GATED_OK && has_holes)
         status = list_times(s, schedule);
+    if (status == GATED_OK && s->reset)
+        status = list_resets(s, schedule);
     if (status != GATED_OK)
         gated_schedule_free(schedule);
     return status;
@@ -120,5 +180,9 @@ void gated_schedule_free(gated_schedule *schedule)
     free(schedule->steps);
     free(schedule->times);
     free(schedule->packed_start);
+    for (int d = 0; d < 2; d++) {
+        free(schedule->resets[d].start);
+        free(schedule->resets[d].rows);
+    }
     *schedule = (gated_schedule){0};
 }
