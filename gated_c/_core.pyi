@@ -28,8 +28,7 @@ class Engine:
         mask: npt.NDArray[np.bool_] | None = None,
         reset: npt.NDArray[np.bool_] | None = None,
         initial: _Floats | None = None,
-        trace_c: _Floats | None = None,
-        trace_gates: _Floats | None = None,
+        trace: dict[str, _Floats] | None = None,
     ) -> None: ...
     def run_packed(self, x: _Floats, y: _Floats, state: _Floats, batch_sizes: npt.NDArray[np.int64]) -> None: ...
 

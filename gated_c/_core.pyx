@@ -258,7 +258,8 @@ cdef class Engine:
 
     def initial_state(self, int64_t batch):
         """The flat state of `batch` rows that have seen nothing."""
-        cdef np.ndarray state = numpy.empty(self.state_size(batch), numpy.float32)
+        cdef np.npy_intp size = gated_state_size(self.model, batch)
+        cdef np.ndarray state = np.PyArray_EMPTY(1, &size, np.NPY_FLOAT32, 0)
         gated_state_init(self.model, batch, floats(state))
         return state
 
@@ -271,11 +272,11 @@ cdef class Engine:
         mask=None,
         reset=None,
         initial=None,
-        trace_c=None,
-        trace_gates=None,
+        dict trace=None,
     ):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
-        lengths int64 [N], mask and reset bool [T,N], initial flat, traces flat, or None."""
+        lengths int64 [N], mask and reset bool [T,N], initial flat, or None; trace "c" and "gates",
+        flat, those that are wanted."""
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
@@ -292,12 +293,10 @@ cdef class Engine:
             s.reset_row = np.PyArray_STRIDE(reset, 1)
         if initial is not None:
             s.initial = checked_flat("initial", initial, gated_state_size(self.model, s.batch))
-        if trace_c is not None:
-            s.trace_c = checked_flat("trace_c", trace_c, gated_trace_c_size(self.model, s.seq_len, s.batch))
-        if trace_gates is not None:
-            s.trace_gates = checked_flat(
-                "trace_gates", trace_gates, gated_trace_gates_size(self.model, s.seq_len, s.batch)
-            )
+        if trace is not None and "c" in trace:
+            s.trace_c = checked_flat("c", trace["c"], gated_trace_c_size(self.model, s.seq_len, s.batch))
+        if trace is not None and "gates" in trace:
+            s.trace_gates = checked_flat("gates", trace["gates"], gated_trace_gates_size(self.model, s.seq_len, s.batch))
         with nogil:
             status = gated_run(self.model, &s)
         check(status)

@@ -206,20 +206,21 @@ class Model:
             reset = self._checked_mask("reset", reset, seq_len, batch, unbatched)
         if initial is not None:
             initial = flatten_initial(self.recurrent, initial, batch, unbatched)
-        names = () if trace is None else checked_names(trace, self.recurrent)
+        shown = None
+        if trace is not None:
+            shown = empty_trace(self.layers, checked_names(trace, self.recurrent), seq_len, batch)
         y, y_time_major = self._output(out, x, unbatched)
         flat = self._flat_state(state, initial, batch, unbatched)
-        traces = empty_trace(self.layers, names, seq_len, batch)
-        self._engine.run(x, y_time_major, flat, lengths, mask, reset, initial, traces.get("c"), traces.get("gates"))
+        self._engine.run(x, y_time_major, flat, lengths, mask, reset, initial, shown)
         final = unflatten_state(self.recurrent, flat, batch, unbatched)
         result: Any = y
         if isinstance(self.layers[-1], Split):
             half = self.output_size // 2
             result = (y[..., :half], y[..., half:])
-        if trace is None:
+        if shown is None:
             return result, final
-        shown = unflatten_trace(self.layers, traces, seq_len, batch, unbatched=unbatched, batch_first=self.batch_first)
-        return result, final, shown
+        axes = {"unbatched": unbatched, "batch_first": self.batch_first}
+        return result, final, unflatten_trace(self.layers, shown, seq_len, batch, **axes)
 
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the

@@ -38,6 +38,7 @@ typedef struct {
     gated_workspace *ws;
     view in, out;
     scan_traces traces;
+    const gated_resets *resets; /* NULL: none */
     float *h, *c;            /* this scan's state: [N, P or H], [N, H] */
     int64_t first, last;
 } scan_call;
@@ -158,9 +159,7 @@ static void reset_rows(const scan_call *call, int64_t k)
 {
     const gated_scan *scan = call->scan;
     const gated_sequence *s = call->sequence;
-    const gated_resets *resets = &call->schedule->resets[scan->reverse];
-    if (!resets->start)
-        return;
+    const gated_resets *resets = call->resets;
     for (int64_t i = resets->start[k]; i < resets->start[k + 1]; i++) {
         const int64_t r = resets->rows[i], n = batch_row(call->schedule, r);
         gated_scan_set_row(call->stack, scan, s->state, s->initial, s->batch, n);
@@ -206,7 +205,7 @@ static void place_rows(const scan_call *call, int64_t k, int64_t live, int64_t a
 static void place_trace(const scan_call *call, int64_t k, int64_t live)
 {
     gated_workspace *ws = call->ws;
-    for (int64_t r = 0; call->traces.gates.base && r < live; r++) {
+    for (int64_t r = 0; r < live; r++) {
         ws->rows[r].trace = place(call, &call->traces.gates, r, k);
         if (has_candidate(call->scan))
             ws->second[r].trace = ws->rows[r].trace + 2 * call->scan->hidden_size;
@@ -215,7 +214,7 @@ static void place_trace(const scan_call *call, int64_t k, int64_t live)
 
 static void trace_c(const scan_call *call, int64_t k, int64_t live)
 {
-    for (int64_t r = 0; call->traces.c.base && r < live; r++)
+    for (int64_t r = 0; r < live; r++)
         memcpy(place(call, &call->traces.c, r, k), call->ws->rows[r].c, call->scan->hidden_size * sizeof(float));
 }
 
@@ -252,11 +251,14 @@ static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_
         compute_ahead(call, 1, k, steps, live);
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call->schedule, k + i, live);
-        reset_rows(call, k + i);
+        if (call->resets)
+            reset_rows(call, k + i);
         place_rows(call, k + i, live, ahead);
-        place_trace(call, k + i, live);
+        if (call->traces.gates.base)
+            place_trace(call, k + i, live);
         advance(call, live);
-        trace_c(call, k + i, live);
+        if (call->traces.c.base)
+            trace_c(call, k + i, live);
         if (ahead >= 0)
             ahead += live;
     }
@@ -311,6 +313,7 @@ static void run_layer(const gated_stack *stack, int l, const scan_call *like, co
         if (scan->has_c)
             call.c = s->state + scan->c_offset * s->batch;
         call.traces = traces_of(stack, scan, trace, s->batch);
+        call.resets = s->reset ? &like->schedule->resets[scan->reverse] : NULL;
         run_scan(&call);
     }
 }
