@@ -18,12 +18,19 @@ CASES = [
     Case("gru", 3, 5, batch=2),
     Case("lstm", 3, 5, batch=2, seq_len=4),
     Case("gru", 3, 5, batch=2, seq_len=4, lengths=(4, 1)),
+    Case("lstm", 3, 5, batch=2, seq_len=4, resets=((0, 1), (2, 0), (2, 1))),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_engine_passes_the_check_made_before_timing(case: Case) -> None:
     check({"gated_c": engine.runner(case)}, case)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_splitting_at_resets_passes_it_too(cell: str) -> None:
+    case = Case(cell, 3, 5, batch=2, seq_len=4, resets=((0, 1), (2, 0), (2, 1)))
+    check({"split": engine.Split(case)}, case)
 
 
 def test_a_wrong_engine_is_not_timed() -> None:
