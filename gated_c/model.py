@@ -202,7 +202,8 @@ class Model:
         if mask is not None:
             mask = self._checked_mask("mask", mask, seq_len, batch, unbatched)
         if reset is not None:
-            self._check_resettable()
+            if self._looks_across:
+                raise UnsupportedError(f"reset: {self._looks_across} makes one result of the steps before and after")
             reset = self._checked_mask("reset", reset, seq_len, batch, unbatched)
         if initial is not None:
             initial = flatten_initial(self.recurrent, initial, batch, unbatched)
@@ -267,11 +268,13 @@ class Model:
             return flatten_state(self.recurrent, state, batch, unbatched)
         return self._engine.initial_state(batch) if initial is None else initial.copy()
 
-    def _check_resettable(self) -> None:
+    @cached_property
+    def _looks_across(self) -> str:
+        """The first layer that takes all steps for one sequence, by its name; or none."""
         for layer in self.layers:
             if isinstance(layer, Pool) or (isinstance(layer, PlainLayer) and not layer.streamable):
-                where = layer.name or type(layer).__name__
-                raise UnsupportedError(f"reset: {where} makes one result of the steps before and after")
+                return layer.name or type(layer).__name__
+        return ""
 
     def _time_major(self, x: Any) -> tuple[npt.NDArray[Any], bool]:
         """x as a [T,N,C] view, ids as [T,N,1], a vector as [1,N,C]; and whether it came without a batch axis."""
@@ -342,7 +345,7 @@ class Model:
 
     def _checked_mask(self, name: str, mask: Any, seq_len: int, batch: int, unbatched: bool) -> Mask:
         array = np.asarray(mask)
-        if array.dtype != np.bool_:
+        if array.dtype.kind != "b":
             raise TypeError(f"{name}: expected bool, got {array.dtype}")
         rows = () if unbatched else (batch,)
         shape = (*rows, seq_len) if self.batch_first else (seq_len, *rows)

@@ -109,11 +109,11 @@ typedef struct {
     int64_t *steps;        /* [N] live steps of sorted row r, not rising; NULL: seq_len */
     int32_t *times;        /* [N][T] time of live step k of sorted row r; NULL: k itself */
     int64_t *packed_start; /* [T] row of a packed buffer at which step t begins; NULL: not packed */
-    gated_resets resets[2]; /* forward, reverse */
+    gated_resets resets[2]; /* forward; reverse, of 2 directions */
 } gated_schedule;
 
 gated_status gated_check_sequence(const gated_sequence *sequence);
-gated_status gated_schedule_create(const gated_sequence *sequence, gated_schedule *schedule);
+gated_status gated_schedule_create(const gated_sequence *sequence, int directions, gated_schedule *schedule);
 void gated_schedule_free(gated_schedule *schedule);
 
 /* stack.c */

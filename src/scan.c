@@ -38,7 +38,7 @@ typedef struct {
     gated_workspace *ws;
     view in, out;
     scan_traces traces;
-    const gated_resets *resets; /* NULL: none */
+    const gated_resets *resets;
     float *h, *c;            /* this scan's state: [N, P or H], [N, H] */
     int64_t first, last;
 } scan_call;
@@ -169,7 +169,7 @@ static void reset_rows(const scan_call *call, int64_t k)
 
 static void reset_ended_rows(const gated_stack *stack, const gated_sequence *s, const gated_schedule *schedule)
 {
-    for (int l = 0; s->reset && l < stack->num_layers; l++) {
+    for (int l = 0; schedule->resets[0].start && l < stack->num_layers; l++) {
         for (int d = 0; d < stack->layers[l].num_directions; d++) {
             const gated_scan *scan = &stack->layers[l].scan[d];
             const gated_resets *resets = &schedule->resets[scan->reverse];
@@ -251,7 +251,7 @@ static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_
         compute_ahead(call, 1, k, steps, live);
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call->schedule, k + i, live);
-        if (call->resets)
+        if (call->resets->start)
             reset_rows(call, k + i);
         place_rows(call, k + i, live, ahead);
         if (call->traces.gates.base)
@@ -313,7 +313,7 @@ static void run_layer(const gated_stack *stack, int l, const scan_call *like, co
         if (scan->has_c)
             call.c = s->state + scan->c_offset * s->batch;
         call.traces = traces_of(stack, scan, trace, s->batch);
-        call.resets = s->reset ? &like->schedule->resets[scan->reverse] : NULL;
+        call.resets = &like->schedule->resets[scan->reverse];
         run_scan(&call);
     }
 }
@@ -386,7 +386,7 @@ gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *s, 
                              gated_workspace *ws)
 {
     gated_schedule schedule;
-    gated_status status = gated_schedule_create(s, &schedule);
+    gated_status status = gated_schedule_create(s, 1 + stack->reverse, &schedule);
     if (status != GATED_OK)
         return status;
     if (schedule.steps)

@@ -220,7 +220,7 @@ typedef struct {
  * GATED_NOT_RESETTABLE for models with a pool, a flip, a repeat or a reshape.
  *
  * Allocates scratch that does not grow with T, except between layers where a reverse direction or GATED_FLIP needs the
- * whole sequence, for which steps count (a mask: 5 bytes a step and row) and for resets (16 bytes a step and each). GATED_BAD_INDEX
+ * whole sequence, for which steps count (a mask: 5 bytes a step and row) and for resets (16 bytes a step and up to 40 each). GATED_BAD_INDEX
  * leaves y and state as they were. */
 gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
