@@ -103,14 +103,15 @@ def test_it_is_kept_by_our_format_and_by_pickle(tmp_path):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh"])
 @pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True, "batch_first": True}])
 def test_onnx_files_have_it_as_the_default_of_their_input(tmp_path, cell, options):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
+    from onnx_models import runtime
+
     rng = np.random.default_rng(6)
     model = gc.Model([random_learned(rng, cell, **options)])
     x = rng.standard_normal((4, 2, 3)).astype(np.float32)
     writers.write(model.layers, tmp_path / "m.onnx")
     y, _ = model(x)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    assert error(session.run(["Y"], {"X": x})[0], y) < 1e-6
+    assert error(runtime(tmp_path / "m.onnx").run(["Y"], {"X": x})[0], y) < 1e-6
     assert same_bits(gc.load(tmp_path / "m.onnx")(x)[0], y)
 
 
