@@ -195,6 +195,21 @@ def test_cuts_every_layer_of_a_chain(masked, bidirectional, seed):
     assert_splits(model, x, states, initials, reset, live, given_initial=seed % 3 == 0)
 
 
+@pytest.mark.parametrize("masked", ["repeat", "repeat_initial"])
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"bidirectional": True, "num_layers": 2}])
+@pytest.mark.parametrize("given_initial", [False, True])
+def test_repeats_no_output_of_another_sequence(masked, options, given_initial):
+    rng = np.random.default_rng(6)
+    spec = with_initial_state(rng, random_spec(rng, "lstm", 4, 6, masked=masked, **options))
+    model = gc.Model([spec, L.Unmask(spec.output_size)])
+    x = rng.standard_normal((150, 3, 4)).astype(np.float32)
+    reset, live = rng.random((2, 150, 3)) < np.array([0.15, 0.4])[:, None, None]
+    state, initial = state_of(spec, *random_state(rng, spec, 3)), learned_state(spec, 3)
+    if given_initial:
+        initial = state_of(spec, *random_state(rng, spec, 3))
+    assert_splits(model, x, [state], [initial], reset, live, given_initial=given_initial)
+
+
 def test_cuts_what_an_embedding_masks():
     rng = np.random.default_rng(0)
     spec = random_spec(rng, "gru", 6, 8, masked="repeat")
