@@ -138,6 +138,8 @@ cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *opti
     w.weight_hr = weight(arrays, "weight_hr" + suffix)
     w.peephole = weight(arrays, "weight_peephole" + suffix)
     w.options = options
+    w.initial_h = weight(arrays, "initial_h" + suffix)
+    w.initial_c = weight(arrays, "initial_c" + suffix)
     return w
 
 
@@ -293,9 +295,27 @@ cdef class Engine:
         """``ValueError`` unless every row of a uint8 array is a snapshot that fits this model."""
         check_snapshots(rows, self.model)
 
-    def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
+    def initial_state(self, int64_t batch):
+        """The flat state of `batch` rows that have seen nothing."""
+        cdef np.npy_intp size = gated_state_size(self.model, batch)
+        cdef np.ndarray state = np.PyArray_EMPTY(1, &size, np.NPY_FLOAT32, 0)
+        gated_state_init(self.model, batch, floats(state))
+        return state
+
+    def run(
+        self,
+        np.ndarray x not None,
+        np.ndarray y not None,
+        np.ndarray state not None,
+        lengths=None,
+        mask=None,
+        reset=None,
+        initial=None,
+        dict trace=None,
+    ):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
-        lengths int64 [N], mask bool [T,N] or None."""
+        lengths int64 [N], mask and reset bool [T,N], initial flat, or None; trace "c" and "gates",
+        flat, those that are wanted."""
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
@@ -306,6 +326,16 @@ cdef class Engine:
             s.mask = <const unsigned char *>np.PyArray_DATA(mask)
             s.mask_time = np.PyArray_STRIDE(mask, 0)
             s.mask_row = np.PyArray_STRIDE(mask, 1)
+        if reset is not None:
+            s.reset = <const unsigned char *>np.PyArray_DATA(reset)
+            s.reset_time = np.PyArray_STRIDE(reset, 0)
+            s.reset_row = np.PyArray_STRIDE(reset, 1)
+        if initial is not None:
+            s.initial = checked_flat("initial", initial, gated_state_size(self.model, s.batch))
+        if trace is not None and "c" in trace:
+            s.trace_c = checked_flat("c", trace["c"], gated_trace_c_size(self.model, s.seq_len, s.batch))
+        if trace is not None and "gates" in trace:
+            s.trace_gates = checked_flat("gates", trace["gates"], gated_trace_gates_size(self.model, s.seq_len, s.batch))
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
@@ -328,9 +358,14 @@ cdef class Engine:
 
     cdef int _check_sizes(self, const gated_sequence *s, np.ndarray state) except -1:
         """The last line before C: what model.py and packed.py must have made fit."""
-        if <size_t>np.PyArray_SIZE(state) != gated_state_size(self.model, s.batch):
-            raise ValueError(f"state: expected {self.state_size(s.batch)} values, got {state.size}")
+        checked_flat("state", state, gated_state_size(self.model, s.batch))
         return 0
+
+
+cdef float *checked_flat(str name, np.ndarray array, size_t size) except? NULL:
+    if <size_t>np.PyArray_SIZE(array) != size:
+        raise ValueError(f"{name}: expected {size} values, got {array.size}")
+    return floats(array)
 
 
 cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
@@ -344,6 +379,10 @@ cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
     s.mask = NULL
     s.mask_time = s.mask_row = 0
     s.batch_sizes = NULL
+    s.reset = NULL
+    s.reset_time = s.reset_row = 0
+    s.initial = NULL
+    s.trace_c = s.trace_gates = NULL
     return s
 
 

@@ -3,6 +3,7 @@ argument, it writes what fuzzing starts from."""
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,9 @@ def _stacks(rng):
     yield "clipped", random_spec(rng, "lstm", 2, 4, clip=0.1, clip_output=False)
     yield "peepholes", random_spec(rng, "lstm", 2, 4, peepholes=True, num_layers=2)
     yield "coupled", random_spec(rng, "lstm", 2, 4, input_forget=True, proj_size=2)
+    for cell, part in (("lstm", "initial_h"), ("lstm", "initial_c"), ("gru", "initial_h")):
+        spec = random_spec(rng, cell, 2, 4, num_layers=2, bidirectional=True)
+        yield f"{cell}_{part}", replace(spec, weights={**spec.weights, f"{part}_l1_reverse": floats(rng, 4)})
     yield "reverse", random_spec(rng, "gru", 2, 4, reverse=True)
 
 

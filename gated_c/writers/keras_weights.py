@@ -66,6 +66,8 @@ def _refusals(layer: LayerSpec) -> Iterator[str]:
         yield "input_forget: Keras does not couple gates"
     if layer.peepholes:
         yield "peepholes: Keras has none"
+    if layer.has_initial_state:
+        yield "a learned initial state: Keras's layers start from zeros"
     if layer.reverse:
         yield "reverse: Keras's go_backwards gives the outputs in the order of processing"
     for direction in range(layer.num_directions):
