@@ -391,7 +391,9 @@ def _add_latency(commands: Commands) -> None:
     _add_model(parser)
     parser.add_argument("-N", "--batch", type=_positive, default=1, help="rows of the stream (default: 1)")
     parser.add_argument("--steps", type=_positive, default=1_000_000, help="how many (default: a million)")
-    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="save the histogram as a picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--plot", metavar="OUT.png", type=Path, help="save the histogram as a picture (.png, .svg, .pdf)"
+    )
 
 
 def _latency(args: argparse.Namespace) -> None:

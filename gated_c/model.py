@@ -19,7 +19,6 @@ from gated_c.layers import (
     Embedding,
     Layer,
     PlainLayer,
-    Pool,
     Split,
     Squeeze,
     first_takes,
@@ -292,7 +291,7 @@ class Model:
     def _looks_across(self) -> str:
         """The first layer that takes all steps for one sequence, by its name; or none."""
         for layer in self.layers:
-            if isinstance(layer, Pool) or (isinstance(layer, PlainLayer) and not layer.streamable):
+            if isinstance(layer, PlainLayer) and not layer.divisible:
                 return layer.name or type(layer).__name__
         return ""
 

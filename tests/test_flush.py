@@ -52,7 +52,10 @@ def test_a_file_and_a_pickle_keep_the_option(tmp_path):
     for flush_subnormals in (False, True):
         halving(flush_subnormals).save(tmp_path / "m.gated")
         assert gc.load(tmp_path / "m.gated").flush_subnormals is flush_subnormals
-        assert gc.load(tmp_path / "m.gated", flush_subnormals=not flush_subnormals).flush_subnormals is not flush_subnormals
+        assert (
+            gc.load(tmp_path / "m.gated", flush_subnormals=not flush_subnormals).flush_subnormals
+            is not flush_subnormals
+        )
         assert pickle.loads(pickle.dumps(halving(flush_subnormals))).flush_subnormals is flush_subnormals
 
 

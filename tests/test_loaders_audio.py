@@ -7,7 +7,13 @@ import pytest
 
 import gated_c as gc
 
-RTNEURAL_TYPES = {"Dense": "dense", "TimeDistributed": "time-distributed-dense", "Conv1D": "conv1d", "GRU": "gru", "LSTM": "lstm"}
+RTNEURAL_TYPES = {
+    "Dense": "dense",
+    "TimeDistributed": "time-distributed-dense",
+    "Conv1D": "conv1d",
+    "GRU": "gru",
+    "LSTM": "lstm",
+}
 
 
 def keras_layers(*layers):
@@ -166,7 +172,9 @@ def test_what_is_not_run_is_named(make, message, tmp_path):
         gc.load(written(tmp_path, make()))
 
 
-@pytest.mark.parametrize("text", ["{", '{"architecture": "LSTM", "config"', '{"a": NaN}', '{"a": ' + "[" * 100_000, '{"\xff'])
+@pytest.mark.parametrize(
+    "text", ["{", '{"architecture": "LSTM", "config"', '{"a": NaN}', '{"a": ' + "[" * 100_000, '{"\xff']
+)
 def test_what_is_no_json_is_an_error(text, tmp_path):
     (tmp_path / "amp.nam").write_text(text, encoding="latin-1")
     with pytest.raises(gc.FormatError):

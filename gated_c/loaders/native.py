@@ -128,7 +128,9 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
     if metadata["gated_crc32"] != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
     if _flags(metadata) & ~FLUSH_SUBNORMALS:
-        raise FormatError(f"gated_flags: unknown ones, {shown(metadata['gated_flags'], 20)}; a newer gated_c may know them")
+        raise FormatError(
+            f"gated_flags: unknown ones, {shown(metadata['gated_flags'], 20)}; a newer gated_c may know them"
+        )
     layers = _layers(json.loads(metadata["gated_layers"]), arrays)
     if _sorted_json(json.loads(metadata["gated_core"])) != _sorted_json(core_words(layers)):
         raise FormatError("gated_core: expected what gated_layers says")
