@@ -1,66 +1,94 @@
-"""The compiled half: one static library per kernel table with its own instruction set flags, one for the rest of the
-core, and the Cython extension over them. Everything else is in pyproject.toml."""
+"""The compiled half: the core as a shared library in gated_c/lib/, and the Cython extension over it. Everything else is
+in pyproject.toml."""
 
 import os
-import platform
+import re
+import subprocess
 from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
-MACHINE = platform.machine().lower()
-INCLUDE = ["gated_c/include"]
+INCLUDE = "gated_c/include"
+HEADERS = [f"{INCLUDE}/gated_c.h", *(str(path) for pattern in ("*.h", "*.def") for path in Path("src").rglob(pattern))]
+ABI = re.findall(r"#define GATED_ABI_VERSION (\d+)", Path(HEADERS[0]).read_text())[0]
+SONAME = f"libgated_c.so.{ABI}"
 
-# Explicit fma only, so that every compiler rounds alike; -O3 turns the lane loops of kernels/vec.h into instructions.
-FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS = {name: flags for name, *flags in map(str.split, Path("src/isa.flags").read_text().splitlines()) if name != "#"}
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-shared-libsan"]
 if os.environ.get("GATED_C_SANITIZE"):  # for Clang: GCC takes three minutes to compile this
-    FLAGS += ["-O1", "-g1", *SANITIZE]
+    FLAGS["compile"] += ["-O1", "-g1", *SANITIZE]
+    FLAGS["link"] += SANITIZE
     LINK = SANITIZE
 else:
+    FLAGS["compile"] += ["-g0"]
     LINK = []
 
-AVX2 = ["-mavx2", "-mfma"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
+
+class BuildExt(build_ext):
+    """Builds CORE as a plain shared library, and what comes after it against it."""
+
+    def get_ext_filename(self, fullname):
+        *folders, name = fullname.split(".")  # setuptools asks with and without the folders
+        return os.path.join(*folders, SONAME) if name == "libgated_c" else super().get_ext_filename(fullname)
+
+    def build_extensions(self):
+        self.parallel = None  # the library comes first
+        super().build_extensions()
+
+    def build_extension(self, ext):
+        if ext is CORE:
+            self.build_core(self.get_ext_fullpath(CORE.name))
+        else:
+            ext.extra_objects = [self.get_ext_fullpath(CORE.name)]
+            super().build_extension(ext)
+
+    def build_core(self, library):
+        """One object per source, each with its own flags: of the kernel tables those for this compiler's machine."""
+        preprocess = [*self.compiler.compiler, "-E", "-P", "-x", "c", "src/isa.def"]
+        rows = subprocess.run(preprocess, capture_output=True, text=True, check=True).stdout
+        tables = re.findall(r"ISA\((\w+)", rows)
+        objects = [self.compile_unit(source, []) for source in sorted(Path("src").glob("*.c"))]
+        objects += [self.compile_unit(Path(f"src/isa/{table}.c"), FLAGS[table]) for table in tables]
+        self.compiler.link_shared_object(objects, library, extra_postargs=[*FLAGS["link"], f"-Wl,-soname,{SONAME}"])
+
+    def compile_unit(self, source, flags):
+        output = Path(self.build_temp, source).with_suffix(".o")
+        if self.force or newer_group([str(source), *HEADERS, *CORE.depends], str(output)):
+            self.compiler.compile(
+                [str(source)], self.build_temp, include_dirs=[INCLUDE], extra_postargs=[*FLAGS["compile"], *flags]
+            )
+        return str(output)
+
+    def copy_extensions_to_source(self):
+        self.mkpath("gated_c/lib")
+        super().copy_extensions_to_source()
 
 
-def isa_flags(machine):
-    """Rows of src/isa.def for a machine: kernel table -> flags of its unit."""
-    if machine in ("x86_64", "amd64"):
-        return {"sse2": [], "avx2": AVX2, "avx512_half": AVX512, "avx512": AVX512}
-    if machine in ("aarch64", "arm64"):
-        return {"neon": []}
-    return {"portable": []}
-
-
-CORE = sorted(str(path) for path in Path("src").glob("*.c"))
-HEADERS = sorted(str(path) for pattern in ("*.h", "*.def") for path in Path("src").rglob(pattern))
-HEADERS += [f"{INCLUDE[0]}/gated_c.h"]
-
-
-def library(name, sources, flags):
-    return (name, {"sources": sources, "cflags": FLAGS + flags, "include_dirs": INCLUDE, "obj_deps": {"": HEADERS}})
-
+SOURCES = sorted(str(path) for path in Path("src").rglob("*.c"))
+CORE = Extension("gated_c.lib.libgated_c", SOURCES, depends=["src/isa.flags", "setup.py"])
 
 setup(
-    libraries=[
-        library("gated_core", CORE, []),
-        *(library(f"gated_{isa}", [f"src/isa/{isa}.c"], flags) for isa, flags in isa_flags(MACHINE).items()),
+    cmdclass={"build_ext": BuildExt},
+    ext_modules=[
+        CORE,
+        *cythonize(
+            [
+                Extension(
+                    "gated_c._core",
+                    ["gated_c/_core.pyx"],
+                    include_dirs=[INCLUDE, numpy.get_include()],
+                    # The unused-parameter and similar warnings of generated code are not ours to mend.
+                    extra_compile_args=["-O2", "-g0", "-fvisibility=hidden", "-fno-plt"],
+                    extra_link_args=["-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib", *LINK],
+                    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
+                    depends=HEADERS,
+                )
+            ],
+            compiler_directives={"language_level": "3", "binding": False},
+        ),
     ],
-    ext_modules=cythonize(
-        [
-            Extension(
-                "gated_c._core",
-                ["gated_c/_core.pyx"],
-                include_dirs=[*INCLUDE, numpy.get_include()],
-                # The unused-parameter and similar warnings of generated code are not ours to mend.
-                extra_compile_args=["-O2", "-g0", "-fvisibility=hidden"],
-                extra_link_args=LINK,
-                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
-                depends=[*CORE, *HEADERS],
-            )
-        ],
-        compiler_directives={"language_level": "3", "binding": False},
-    ),
 )

@@ -7,6 +7,7 @@ except ImportError as error:
         "gated_c is not built here: in its checkout run `pip install -e .`, or start Python in another folder"
     ) from error
 
+from gated_c.building import get_include, get_library
 from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loading import from_keras, from_torch, inspect, load
@@ -32,6 +33,8 @@ __all__ = [
     "cpu_info",
     "from_keras",
     "from_torch",
+    "get_include",
+    "get_library",
     "inspect",
     "load",
 ]

@@ -3,13 +3,18 @@ Stream.step, which must cost nanoseconds, checks its own."""
 
 cimport numpy as np
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext, PyCapsule_SetDestructor
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memcpy
+
+from gated_c cimport *
 
 from os import environ
 
 import numpy
 
 from gated_c.arrays import checked_float32, checked_ids, checked_members, checked_output
+from gated_c.errors import FormatError, UnsupportedError
 
 np.import_array()
 
@@ -98,6 +103,12 @@ cdef int check(gated_status status) except -1:
         raise MemoryError(message)
     if status == GATED_BAD_INDEX:
         raise IndexError(message)
+    if status == GATED_NO_FILE:
+        raise OSError(message)
+    if status == GATED_BAD_FILE:
+        raise FormatError(message)
+    if status == GATED_UNSUPPORTED_FILE:
+        raise UnsupportedError(message)
     if status in (GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA):
         usable = ", ".join(name for name, _, is_usable, _ in list_isas() if is_usable)
         raise RuntimeError(f"{message}: expected one of {usable}, got {environ['GATED_C_ISA']!r}")
@@ -212,6 +223,19 @@ cdef int describe_plain(core, gated_layer *layer, list alive) except -1:
     return 0
 
 
+cdef void release_owner(capsule) noexcept:
+    Py_DECREF(<object>PyCapsule_GetContext(capsule))
+
+
+cdef object handle_of(void *pointer, const char *name, owner):
+    """A PyCapsule that keeps the owner of the pointer alive."""
+    capsule = PyCapsule_New(pointer, name, NULL)
+    PyCapsule_SetContext(capsule, <void *>owner)
+    PyCapsule_SetDestructor(capsule, release_owner)
+    Py_INCREF(owner)
+    return capsule
+
+
 cdef class Engine:
     """Packed weights of a chain of layers."""
 
@@ -244,6 +268,10 @@ cdef class Engine:
 
     def __dealloc__(self):
         gated_model_free(self.model)
+
+    @property
+    def handle(self):
+        return handle_of(self.model, "gated_c.gated_model", self)
 
     @property
     def packed_bytes(self):
@@ -346,6 +374,13 @@ cdef class StreamEngine:
     def __dealloc__(self):
         gated_stream_free(self.stream)
 
+    @property
+    def handle(self):
+        """The stream of the C interface, a ``gated_stream *``: a ``PyCapsule`` of the name ``gated_c.gated_stream``.
+        The pointer is valid while the stream or the capsule lives. Both are one state, and calls from C are not checked
+        for use by two threads."""
+        return handle_of(self.stream, "gated_c.gated_stream", self)
+
     def step(self, x, out=None):
         """One tick of every row: x [N, C], or ids [N], to y [N, F] ([N] if the model squeezes its only feature).
 
@@ -394,7 +429,9 @@ cdef class StreamEngine:
         """Of rows [N] uint8 those that are not 0."""
         if self.busy:
             in_use()
-        if not PyArray_ISCARRAY_RO(rows) or np.PyArray_TYPE(rows) != np.NPY_UINT8 or np.PyArray_SIZE(rows) != self.batch:
+        if not PyArray_ISCARRAY_RO(rows) or np.PyArray_TYPE(rows) != np.NPY_UINT8 or (
+            np.PyArray_SIZE(rows) != self.batch
+        ):
             raise ValueError(f"rows: expected {self.batch} contiguous uint8 values")
         gated_stream_reset(self.stream, <const unsigned char *>np.PyArray_DATA(rows))
 
@@ -473,6 +510,12 @@ cdef class PoolEngine:
 
     def __dealloc__(self):
         gated_pool_free(self.pool)
+
+    @property
+    def handle(self):
+        """The pool of the C interface, a ``gated_pool *``: a ``PyCapsule`` of the name ``gated_c.gated_pool``, as
+        ``Stream.handle`` is."""
+        return handle_of(self.pool, "gated_c.gated_pool", self)
 
     def __len__(self):
         return gated_pool_count(self.pool)
@@ -693,6 +736,11 @@ def list_isas():
         isas.append((isa.name.decode(), isa.lanes, bool(isa.usable), bool(isa.exact)))
         isa = gated_isa(len(isas))
     return isas
+
+
+def abi_version():
+    """GATED_ABI_VERSION of the library, which its name ends with."""
+    return gated_abi_version()
 
 
 def chosen_isa():

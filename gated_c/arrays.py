@@ -61,6 +61,19 @@ def checked_members(name: str, value: Any) -> npt.NDArray[np.int64]:
     return np.require(array.reshape(-1).astype(np.int64), np.int64, ["C", "A"])
 
 
+def checked_lengths(lengths: Any, seq_len: int, batch: int) -> npt.NDArray[np.int64]:
+    """``lengths`` as C-contiguous int64 [N], each 0 to ``seq_len``; ``ValueError`` or ``TypeError`` otherwise."""
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"lengths: expected integers, got {array.dtype}")
+    if array.shape != (batch,):
+        raise ValueError(f"lengths: expected ({batch},), got {array.shape}")
+    wrong = np.flatnonzero((array < 0) | (array > seq_len))
+    if wrong.size:
+        raise ValueError(f"lengths: expected 0 to {seq_len}, got {array[wrong[0]]} in row {wrong[0]}")
+    return np.require(array, np.int64, ["C", "A"])
+
+
 def with_contiguous_rows(array: Array) -> Array:
     """``array``, copied unless its last axis is contiguous and every stride is a whole number of floats."""
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)

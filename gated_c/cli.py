@@ -112,9 +112,16 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help=f"a model: {kinds}")
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="JSON", type=Path, help="the network of a Keras file of weights alone, from model.to_json()"
+    )
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     """FILE, and what it may leave open."""
     _add_file(parser)
+    _add_config(parser)
     parser.add_argument("--prefix", metavar="NAME", help="which module of the file, by its name in 'gated-c info'")
     parser.add_argument(
         "--batch-first",
@@ -123,9 +130,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--nonlinearity", choices=("tanh", "relu"), help="of a plain RNN (default: what FILE says, else tanh)"
-    )
-    parser.add_argument(
-        "--config", metavar="JSON", type=Path, help="the network of a Keras file of weights alone, from model.to_json()"
     )
     parser.add_argument(
         "--backend",
@@ -149,12 +153,14 @@ def _load(args: argparse.Namespace) -> gc.Model:
 
 
 def _add_info(commands: Commands) -> None:
-    _add_file(_add_command(commands, _info, "info", "list the recurrent modules of a file"))
+    parser = _add_command(commands, _info, "info", "list the recurrent modules of a file")
+    _add_file(parser)
+    _add_config(parser)
 
 
 def _info(args: argparse.Namespace) -> None:
     with naming(args.file), showing_warnings():
-        rows = [_info_row(layer) for layer in gc.inspect(args.file)]
+        rows = [_info_row(layer) for layer in gc.inspect(args.file, config=args.config)]
         if not rows:
             raise ValueError("no LSTM, GRU or RNN in it")
     header = ("name", "cell", "layers", "directions", "input", "hidden", "proj", "batch_first", "parameters", "memory")
@@ -266,7 +272,7 @@ def _add_convert(commands: Commands) -> None:
         metavar="OUT",
         type=Path,
         help="by its name: .gated, which opens by mapping; of recurrent layers also .safetensors (a state_dict of "
-        "PyTorch), .weights.h5 (Keras 3, with the network's configuration in .json beside it) or .onnx (opset 14)",
+        "PyTorch), .weights.h5 (Keras 3; the network's configuration goes to .json beside it) or .onnx (opset 14)",
     )
 
 
@@ -294,12 +300,13 @@ def _add_verify(commands: Commands) -> None:
 def _verify(args: argparse.Namespace) -> None:
     if args.lengths is not None and args.input is None:
         args.parser.error("--lengths is about --input")
+    with naming(args.file):
+        is_ours = golden.is_native(args.file)
+    if is_ours:
+        _replay(args)
+        return
     model = _load(args)
     with naming(args.file):
-        if golden.is_native(args.file):
-            golden.replay_file(args.file, model)
-            print(f"{args.file}: equals its golden vectors")
-            return
         reference = verify.open_reference(args.file, args.prefix, args.config)
     given: dict[str, tuple[Any, Any]] = {"random": (verify.random_input(model, reference.lead), None)}
     if args.input is not None:
@@ -312,6 +319,17 @@ def _verify(args: argparse.Namespace) -> None:
     if wrong:
         raise ValueError(f"{args.file}: differs from {reference.version} from {wrong[0]} on")
     print(f"{args.file}: equals {reference.version} up to rounding")
+
+
+def _replay(args: argparse.Namespace) -> None:
+    """Of a ``.gated`` file its own vectors are the reference; they are those of the whole model as it was saved."""
+    for option in ("input", "prefix", "batch_first"):
+        if getattr(args, option) is not None:
+            args.parser.error(f"--{option.replace('_', '-')} does not go with the golden vectors of a .gated file")
+    model = _load(args)
+    with naming(args.file):
+        golden.replay_file(args.file, model)
+    print(f"{args.file}: equals its golden vectors")
 
 
 def _open_given(args: argparse.Namespace, model: gc.Model) -> tuple[Any, Any]:

@@ -86,9 +86,11 @@ def _rerun(model: Model, x: Array, expected: Mapping[str, Array]) -> dict[str, A
         with np.errstate(invalid="ignore"):
             x = x.astype(np.int32)
     parts = [array for name, array in expected.items() if name.startswith(f"{PREFIX}y")]
+    if not parts:
+        raise FormatError(f"{PREFIX}y: missing")
     try:
         # The model checks the shape of what it is to write into: a file cannot make it larger than its own vectors.
-        y, state = model(x, out=np.concatenate(parts, -1) if len(parts) > 1 else np.array(*parts))
+        y, state = model(x, out=np.concatenate(parts, -1) if len(parts) > 1 else parts[0].copy())
     except (ValueError, TypeError, IndexError) as error:
         raise FormatError(f"golden vectors do not fit the model: {error}") from None
     results = _named("y", y) | _named("state", (state,))

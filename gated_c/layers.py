@@ -13,12 +13,16 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gated_c.spec import FUNCTIONS, Activation, Array, LayerSpec
+from gated_c.arrays import Array
+from gated_c.spec import FUNCTIONS, Activation, LayerSpec
 
 LINEAR = Activation.of("linear")
 
 #: What a Pool makes of the steps that count.
 POOLS = ("last", "first", "mean", "max", "final")
+
+#: No size, number of steps or reach of a convolution may be larger.
+MOST = 2**24
 
 #: How a Merge joins the two directions.
 MERGES = ("sum", "mul", "ave")
@@ -84,8 +88,8 @@ class PlainLayer:
                 yield f"{name}: expected float32, got {array.dtype}"
 
     def _problems(self) -> Iterator[str]:
-        if self.input_size < 1 or self.output_size < 1:
-            yield f"sizes: expected at least 1, got {self.input_size} to {self.output_size}"
+        if not (1 <= self.input_size <= MOST and 1 <= self.output_size <= MOST):
+            yield f"sizes: expected 1 to {MOST}, got {self.input_size} to {self.output_size}"
 
 
 def _vector_problem(name: str, array: Array | None, size: int) -> Iterator[str]:
@@ -240,8 +244,8 @@ class Conv(PlainLayer):
             return
         yield from _vector_problem("bias", self.bias, self.output_size)
         yield from _choice_problem("activation", self.activation.name, tuple(FUNCTIONS))
-        if self.dilation < 1:
-            yield f"dilation: expected at least 1, got {self.dilation}"
+        if not (1 <= self.dilation <= MOST and (self.weight.shape[1] - 1) * self.dilation <= MOST):
+            yield f"dilation: expected at least 1, and all taps within {MOST} steps, got {self.dilation}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,11 +287,7 @@ class LayerNorm(PlainLayer):
 
     @property
     def core(self) -> Core:
-        if self.weight is None and self.bias is None:
-            return Core("layer_norm", value=self.epsilon)
-        weight = np.ones(self.size, np.float32) if self.weight is None else self.weight
-        bias = np.zeros(self.size, np.float32) if self.bias is None else self.bias
-        return Core("layer_norm", weight=weight, bias=bias, value=self.epsilon)
+        return Core("layer_norm", weight=self.weight, bias=self.bias, value=self.epsilon)
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
@@ -429,8 +429,8 @@ class Repeat(PlainLayer):
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
-        if self.steps < 1:
-            yield f"steps: expected at least 1, got {self.steps}"
+        if not 1 <= self.steps <= MOST:
+            yield f"steps: expected 1 to {MOST}, got {self.steps}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -460,8 +460,8 @@ class Reshape(PlainLayer):
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
-        if min(self.input_steps, self.steps) < 0:
-            yield f"steps: expected at least 0, got {self.input_steps} to {self.steps}"
+        if not (0 <= self.input_steps <= MOST and 0 <= self.steps <= MOST):
+            yield f"steps: expected 0 to {MOST}, got {self.input_steps} to {self.steps}"
         elif max(self.input_steps, 1) * self.size != max(self.steps, 1) * self.new_size:
             sizes = f"{self.input_steps} x {self.size}, {self.steps} x {self.new_size}"
             yield f"sizes: expected equal products, got {sizes}"

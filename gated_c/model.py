@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gated_c import packed
 from gated_c._core import Engine
-from gated_c.arrays import Array, as_float32, as_ids, checked_output, with_contiguous_rows
+from gated_c.arrays import Array, as_float32, as_ids, checked_lengths, checked_output, with_contiguous_rows
 from gated_c.layers import (
     Embedding,
     Layer,
@@ -104,6 +104,12 @@ class Model:
         """The instruction set this model was packed for."""
         return str(self._engine.isa)
 
+    @property
+    def handle(self) -> object:
+        """The model of the C interface, a ``gated_model *``, for code in C or Cython: a ``PyCapsule`` of the name
+        ``gated_c.gated_model``. The pointer is valid, and the model unchanged, while the model or the capsule lives."""
+        return self._engine.handle
+
     def __reduce__(self) -> tuple[type[Model], tuple[tuple[Layer, ...]]]:
         return Model, (self.layers,)
 
@@ -152,7 +158,7 @@ class Model:
         if self.takes == "vector" and not (lengths is None and mask is None):
             raise ValueError("lengths, mask: expected None for a model that takes vectors")
         if lengths is not None:
-            lengths = self._checked_lengths(lengths, seq_len, batch)
+            lengths = checked_lengths(lengths, seq_len, batch)
         if mask is not None:
             mask = self._checked_mask(mask, seq_len, batch, unbatched)
         y, y_time_major = self._output(out, x, unbatched)
@@ -271,18 +277,6 @@ class Model:
             full = (batch, seq_len, self.output_size) if swap else (seq_len, batch, self.output_size)
             return y, y.reshape(full).swapaxes(0, 1) if swap else y.reshape(full)
         return y, y.swapaxes(0, 1) if swap else y
-
-    @staticmethod
-    def _checked_lengths(lengths: Any, seq_len: int, batch: int) -> npt.NDArray[np.int64]:
-        array = np.asarray(lengths)
-        if array.dtype.kind not in "iu" and array.size:
-            raise TypeError(f"lengths: expected integers, got {array.dtype}")
-        if array.shape != (batch,):
-            raise ValueError(f"lengths: expected ({batch},), got {array.shape}")
-        wrong = np.flatnonzero((array < 0) | (array > seq_len))
-        if wrong.size:
-            raise ValueError(f"lengths: expected 0 to {seq_len}, got {array[wrong[0]]} in row {wrong[0]}")
-        return np.require(array, np.int64, ["C", "A"])
 
     def _checked_mask(self, mask: Any, seq_len: int, batch: int, unbatched: bool) -> Mask:
         array = np.asarray(mask)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gated_c.arrays import Array
+from gated_c.arrays import Array, checked_lengths
 from gated_c.layers import Embedding, Layer
 from gated_c.model import Model
 from gated_c.spec import LayerSpec
@@ -37,7 +37,7 @@ def open_input(model: Model, path: Path) -> npt.NDArray[Any]:
 
 def open_lengths(model: Model, path: Path, seq_len: int, batch: int) -> Lengths:
     """The lengths [N] in a ``.npy`` file of integers 0..T; ``ValueError`` or ``TypeError`` otherwise."""
-    return model._checked_lengths(open_array(path), seq_len, batch)
+    return checked_lengths(open_array(path), seq_len, batch)
 
 
 def open_array(path: Path) -> npt.NDArray[Any]:

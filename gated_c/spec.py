@@ -13,9 +13,8 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from gated_c.arrays import Array as Array
 
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
 #: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
@@ -72,7 +71,9 @@ class Activation(NamedTuple):
 
     @classmethod
     def of(cls, name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-        """With the function's defaults where a parameter is ``None``."""
+        """With the function's defaults where a parameter is ``None``. ``ValueError`` for an unknown name."""
+        if name not in FUNCTIONS:
+            raise ValueError(f"activation: expected one of {', '.join(FUNCTIONS)}, got {name!r}")
         default_alpha, default_beta = FUNCTIONS[name]
         return cls(
             name, default_alpha if alpha is None else float(alpha), default_beta if beta is None else float(beta)

@@ -72,6 +72,7 @@ struct gated_model {
     double widest;           /* of all that scratch holds a row and step of, in floats */
     double kept;             /* floats per row, however many steps there are */
     int most_steps;          /* of a sequence that a layer makes */
+    int64_t input_steps, output_steps; /* see gated_model_info */
     gated_model_layer layers[];
 };
 

@@ -38,7 +38,7 @@ static int is_sound(const gated_layer *layer, int is_first)
     case GATED_SCALE:
         return in == out && layer->weight && layer->bias;
     case GATED_LAYER_NORM:
-        return in == out && !layer->weight == !layer->bias && layer->value >= 0;
+        return in == out && layer->value >= 0;
     case GATED_MERGE_SUM:
     case GATED_MERGE_MUL:
     case GATED_MERGE_AVE:
@@ -210,7 +210,29 @@ gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_
     return floats < MOST_FLOATS ? GATED_OK : GATED_NO_MEMORY;
 }
 
-static void describe(gated_model *model)
+/* A reshape takes so many numbers, a repeat a vector: what the steps before them must be. */
+static gated_status count_steps(gated_model *model)
+{
+    int64_t steps = 0; /* as many as x has */
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_layer *layer = &model->layers[l].is;
+        if (gated_is_pool(layer->kind))
+            steps = 1;
+        if (layer->kind != GATED_REPEAT && layer->kind != GATED_RESHAPE)
+            continue;
+        const int64_t in = layer->input_size;
+        const int64_t numbers = layer->kind == GATED_REPEAT ? in : (int64_t)layer->count * layer->output_size;
+        if (steps == 0)
+            model->input_steps = steps = numbers / in;
+        if (steps * in != numbers)
+            return GATED_BAD_SIZE;
+        steps = layer->count;
+    }
+    model->output_steps = steps;
+    return GATED_OK;
+}
+
+static gated_status describe(gated_model *model)
 {
     model->streamable = 1;
     for (int l = 0; l < model->num_layers; l++) {
@@ -223,6 +245,7 @@ static void describe(gated_model *model)
             model->state_per_row += layer->stack->state_per_row;
     }
     find_dead_steps_that_matter(model);
+    return count_steps(model);
 }
 
 gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **created)
@@ -242,11 +265,12 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, gated
         model->layers[l].is = layers[l];
         status = create_layer(tables, &model->layers[l]);
     }
+    if (status == GATED_OK)
+        status = describe(model);
     if (status != GATED_OK) {
         gated_model_free(model);
         return status;
     }
-    describe(model);
     model->structure = gated_structure(layers, num_layers);
     *created = model;
     return GATED_OK;
@@ -260,6 +284,20 @@ void gated_model_free(gated_model *model)
         free(model->layers[l].memory);
     }
     free(model);
+}
+
+void gated_model_describe(const gated_model *model, gated_model_info *info)
+{
+    const gated_layer *first = &model->layers[0].is, *last = &model->layers[model->num_layers - 1].is;
+    *info = (gated_model_info){
+        .input_size = first->input_size,
+        .output_size = last->output_size,
+        .takes_ids = first->kind == GATED_EMBEDDING ? first->count : 0,
+        .gives_vector = model->output_steps == 1,
+        .streamable = model->streamable,
+        .input_steps = model->input_steps,
+        .output_steps = model->output_steps,
+    };
 }
 
 size_t gated_model_bytes(const gated_model *model)

@@ -125,8 +125,10 @@ static void layer_norm(const gated_model_layer *layer, const float *x, float *y)
     const float scale = 1.0f / sqrtf(sum_of_squares(x, n, mean) / (float)n + layer->is.value);
     for (int i = 0; i < n; i++)
         y[i] = (x[i] - mean) * scale;
-    if (layer->is.weight)
-        affine(layer, y, y);
+    for (int i = 0; layer->is.weight && i < n; i++)
+        y[i] *= layer->is.weight[i];
+    for (int i = 0; layer->is.bias && i < n; i++)
+        y[i] += layer->is.bias[i];
 }
 
 /* exp(x - max) */

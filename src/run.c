@@ -154,6 +154,8 @@ gated_status gated_run(const gated_model *model, const gated_sequence *s)
         status = gated_check_scratch(model, s->batch, s->seq_len);
     if (status != GATED_OK)
         return status;
+    if (model->input_steps && s->seq_len != model->input_steps)
+        return GATED_BAD_LENGTH;
     if (first->is.kind == GATED_EMBEDDING
         && !gated_ids_in_range(&first->is, s->x, s->seq_len, s->x_time, s->batch, s->x_row))
         return GATED_BAD_INDEX;

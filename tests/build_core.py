@@ -1,27 +1,28 @@
 """Builds C programs over the core with any compiler, as setup.py does it: one unit per kernel table, each with its own
 flags."""
 
-import runpy
+import re
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest import mock
 
 ROOT = Path(__file__).parent.parent
-FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", f"-I{ROOT}/gated_c/include", f"-I{ROOT}/src"]
-WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+INCLUDE = ["-I", ROOT / "gated_c" / "include", "-I", ROOT / "src"]
 
 
-def isa_flags(target=None):
-    """setup.py's table of flags, for this machine or a target triplet."""
-    build_tools = {name: mock.MagicMock() for name in ("setuptools", "Cython", "Cython.Build")}
-    with mock.patch.dict(sys.modules, build_tools):  # none of which a test environment needs to have
-        settings = runpy.run_path(str(ROOT / "setup.py"))
-    return settings["isa_flags"](target.split("-")[0] if target else settings["MACHINE"])
+def flags():
+    """The rows of src/isa.flags: flags by name."""
+    rows = [line.split() for line in (ROOT / "src" / "isa.flags").read_text().splitlines()]
+    return {name: own for name, *own in rows if name != "#"}
+
+
+def tables(cc):
+    """The kernel tables for the machine that a compiler builds for."""
+    preprocess = [cc, "-E", "-P", "-x", "c", ROOT / "src" / "isa.def"]
+    return re.findall(r"ISA\((\w+)", subprocess.run(preprocess, capture_output=True, text=True, check=True).stdout)
 
 
 def compiler(name):
@@ -29,25 +30,25 @@ def compiler(name):
     return shutil.which(name)
 
 
-def compile_unit(cc, source, output, flags=()):
-    subprocess.run([cc, *FLAGS, *WARNINGS, *flags, "-c", source, "-o", output], check=True)
+def compile_unit(cc, source, output, own=()):
+    subprocess.run([cc, *flags()["compile"], *own, "-Werror", *INCLUDE, "-c", source, "-o", output], check=True)
 
 
 @cache
-def core_objects(cc, target):
+def core_objects(cc):
     """Object files of the core, compiled once in a test run, and the folder that keeps them alive."""
     folder = TemporaryDirectory()
     units = [(path, []) for path in sorted((ROOT / "src").glob("*.c"))]
-    units += [(ROOT / "src" / "isa" / f"{isa}.c", flags) for isa, flags in isa_flags(target).items()]
+    units += [(ROOT / "src" / "isa" / f"{table}.c", flags()[table]) for table in tables(cc)]
     outputs = [Path(folder.name) / f"{source.stem}.o" for source, _ in units]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda unit, output: compile_unit(cc, unit[0], output, unit[1]), units, outputs))
     return outputs, folder
 
 
-def build(cc, program, folder, *, target=None, link=()):
+def build(cc, program, folder, *, link=()):
     """Compile a C ``program``, a path below the root, into ``folder`` with the core; returns the executable."""
-    objects, _ = core_objects(cc, target)
+    objects, _ = core_objects(cc)
     own = Path(folder) / f"{Path(program).stem}.o"
     compile_unit(cc, ROOT / program, own)
     executable = own.with_suffix("")

@@ -45,7 +45,25 @@ def networks():
     inputs = keras.Input((6, 3))
     y, *_ = K.LSTM(3, return_sequences=True, return_state=True, use_bias=False)(K.Masking()(inputs))
     functional = keras.Model(inputs, K.GlobalMaxPooling1D()(K.Conv1D(3, 2, padding="causal")(y)))
-    return {"text": (text, ids), "nested": (nested, x), "functional": (functional, x)}
+    return {
+        "text": (text, ids),
+        "nested": (nested, x),
+        "functional": (functional, x),
+        "called": (calls_of_networks(), x),
+    }
+
+
+def calls_of_networks():
+    """Of a functional one and of Sequentials with and without an input, each twice."""
+    inputs = keras.Input((6, 3))
+    h = inputs
+    for inner in (
+        keras.Model(inputs, K.Dense(3)(K.SimpleRNN(3, return_sequences=True)(inputs))),
+        keras.Sequential([K.GRU(3, return_sequences=True, input_shape=(6, 3))]),
+        keras.Sequential([K.Dense(3), K.LSTM(3, return_sequences=True)]),
+    ):
+        h = inner(inner(h))
+    return keras.Model(inputs, h)
 
 
 def main(folder):

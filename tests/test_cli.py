@@ -101,7 +101,7 @@ def test_info_clips_names(folder, capsys):
 
 
 def test_info_shows_warnings_as_lines(model, monkeypatch, capsys):
-    def inspect(path):
+    def inspect(path, config):
         warnings.warn("left out: 'enc\x1b[2J', a QuantizedLSTM", stacklevel=2)
         return model.layers
 
@@ -352,7 +352,7 @@ def test_sizes_must_be_positive(capsys):
 
 
 def test_messages_are_clipped_and_without_escape_sequences(model, monkeypatch, capsys):
-    def inspect(path):
+    def inspect(path, config):
         raise gc.FormatError(f"m.pt: evil\x1b[2J{'x' * 10**6} is no class\nof torch" + "\n" * 100)
 
     monkeypatch.setattr(gc, "inspect", inspect)

@@ -107,3 +107,11 @@ def test_convert_may_replace_what_is_there(ending):
 def test_an_unfit_name_is_found_before_the_work(capsys):
     assert cli.main(["convert", "none.gated", "out.pt"]) == 1
     assert "out.pt: expected a name" in capsys.readouterr().err
+
+
+def test_info_lists_what_convert_wrote_for_keras(capsys):
+    pytest.importorskip("h5py")
+    gc.Model([layer(name="encoder")]).save("m.gated")
+    assert cli.main(["convert", "m.gated", "out.weights.h5"]) == 0
+    assert cli.main(["info", "out.weights.h5", "--config", "out.json"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["lstm", "lstm"]

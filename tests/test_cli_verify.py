@@ -91,6 +91,17 @@ def test_a_gated_file_without_golden_vectors_says_what_to_do(capsys):
     assert capsys.readouterr().err.startswith("gated-c: error: m.gated: no golden vectors in it")
 
 
+@pytest.mark.parametrize(
+    "option", [["--input", "x.npy"], ["--prefix", "lstm"], ["--batch-first"], ["--no-batch-first"]]
+)
+def test_golden_vectors_are_of_the_whole_file_and_nothing_else(capsys, option):
+    gc.Model([layer()]).save("m.gated", golden=np.load("x.npy"))
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["verify", "m.gated", *option])
+    assert exit.value.code == 2
+    assert "does not go with the golden vectors of a .gated file" in capsys.readouterr().err
+
+
 def test_lengths_need_an_input():
     with pytest.raises(SystemExit) as exit:
         cli.main(["verify", "m.safetensors", "--lengths", "lengths.npy"])

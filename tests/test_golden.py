@@ -92,7 +92,7 @@ def test_nan_is_nan_whatever_its_bits():
     [
         ({"golden.x": None}, "golden.x: missing"),
         ({"golden.exact": None}, "golden.exact: missing"),
-        ({"golden.y": None}, "golden vectors do not fit"),
+        ({"golden.y": None}, "golden.y: missing"),
         ({"golden.state.1": None}, r"expected golden.y, golden.state.0, golden.state.1 of this model, got golden.y"),
         ({"golden.more": random(1)}, "expected golden.y, golden.state.0, golden.state.1 of .*golden.more"),
         ({"golden.x": random(5, 2, 7)}, r"golden vectors do not fit the model: x: expected \(T, N, 3\)"),

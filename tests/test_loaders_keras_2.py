@@ -14,6 +14,8 @@ import pytest
 import gated_c as gc
 from gated_c.tolerance import tolerance
 
+NETWORKS = ["text", "nested", "functional", "called"]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -28,7 +30,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["text", "nested", "functional"])
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("suffix", [".keras", ".h5", "_weights.h5", ".weights.h5"])
 def test_a_network_of_keras_2_computes_what_it_did(folder, name, suffix):
     config = folder / f"{name}.json" if "weights" in suffix else None
@@ -38,7 +40,7 @@ def test_a_network_of_keras_2_computes_what_it_did(folder, name, suffix):
     np.testing.assert_allclose(model(x)[0], y, rtol=0, atol=tolerance(model.layers, x, y))
 
 
-@pytest.mark.parametrize("name", ["text", "nested", "functional"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_live_model_of_keras_2_gives_the_same_as_its_file(folder, name):
     example = np.load(folder / f"{name}.npz")
     np.testing.assert_array_equal(example["live"], gc.load(folder / f"{name}.keras")(example["x"])[0])

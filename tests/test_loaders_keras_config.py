@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from keras_models import assert_runs_like, functional, keras, network, results_of
+from keras_models import assert_runs_like, functional, keras, network, randomise, results_of
 from test_loaders_keras_layers import masked_input
 
 import gated_c as gc
@@ -52,6 +52,27 @@ def test_networks_inside_functional_ones_run():
     loaded = gc.from_keras(model)
     assert_runs_like(loaded, model, masked_input())
     assert "inner.deep" in [layer.name for layer in loaded.layers]
+
+
+def inner_network(form):
+    layers = [K.Dense(3), K.GRU(3, return_sequences=True)]
+    return keras.Sequential([sequence(), *layers]) if form == "sequential" else in_functional(*layers)
+
+
+def in_functional(*layers):
+    x = y = sequence()
+    for layer in layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize("form", ["sequential", "functional"])
+@pytest.mark.parametrize("behind", [[], [K.Dense(2)]], ids=["last", "inside"])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_calls_of_an_inner_network_are_counted_as_keras_does(form, behind, calls):
+    """Keras counts the building of a functional one where it is the output, not where a layer takes it up."""
+    model = randomise(in_functional(*[inner_network(form)] * calls, *behind))
+    assert_runs_like(gc.from_keras(model), model, masked_input())
 
 
 def test_a_layer_called_twice_in_a_row_runs_twice():

@@ -59,6 +59,13 @@ def test_a_whole_model_loads_from_any_format(tmp_path, model, name):
     assert_runs_like(loaded, model, masked_input())
 
 
+def test_names_of_any_language_load_from_an_older_file(tmp_path):
+    """Beyond eight layers HDF5 files them elsewhere."""
+    model = network(K.LSTM(3, name="gedächtnis"), *[K.Dense(2, name=f"größe_{n}") for n in range(9)])
+    model.save(tmp_path / "m.h5")
+    assert_same_layers(gc.load(tmp_path / "m.h5").layers, gc.from_keras(model).layers)
+
+
 def test_a_keras_file_is_known_by_its_contents(tmp_path, model):
     model.save(tmp_path / "m.keras")
     (tmp_path / "m.keras").rename(tmp_path / "model")

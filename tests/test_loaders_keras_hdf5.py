@@ -1,6 +1,7 @@
 """HDF5 files that lie: about where data is, how much of it there is, or what it is."""
 
 import io
+import re
 import tracemalloc
 from contextlib import contextmanager
 
@@ -208,13 +209,37 @@ def test_arrays_in_pieces_are_unsupported_with_a_way_out():
         file.array("group/a")
 
 
-def test_large_groups_of_newer_hdf5_are_unsupported_with_a_way_out():
+def with_unicode_members(count, libver="earliest"):
+    """A group that keeps its links in a heap, being of names that are not all ASCII and more than eight."""
     content = io.BytesIO()
-    with h5py.File(content, "w", libver="latest") as file:
-        for n in range(20):
-            file[f"group/{n}"] = VALUES
-    with pytest.raises(UnsupportedError, match=r"group: the members of a group .*save it again with Keras"):
-        Hdf5(memoryview(content.getvalue())).members("group")
+    with h5py.File(content, "w", libver=libver) as file:
+        for n in range(count):
+            file[f"group/größe {n}"] = VALUES + n
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("count", [8, 9, 45, 46, 800])
+def test_groups_of_members_with_any_names_are_read(count, libver):
+    read = Hdf5(memoryview(with_unicode_members(count, libver)))
+    assert sorted(read.members("group")) == sorted(f"größe {n}" for n in range(count))
+    for n in range(count):
+        np.testing.assert_array_equal(read.array(f"group/größe {n}"), VALUES + n)
+
+
+def test_groups_of_thousands_of_members_with_any_names_are_unsupported_with_a_way_out():
+    with pytest.raises(UnsupportedError, match=r"group: a group of so many members.*save it again as \.keras"):
+        Hdf5(memoryview(with_unicode_members(3000))).members("group")
+
+
+def test_members_of_a_heap_that_overlap_do_not_add_up():
+    """Every link is made as long as the format allows."""
+    content = bytearray(with_unicode_members(800))
+    for leaf in re.finditer(b"BTLF\0\5", bytes(content)):
+        for record in range(leaf.end(), leaf.end() + 45 * 11, 11):
+            content[record + 9 : record + 11] = b"\xff\xff"
+    with at_most(2_000_000), pytest.raises(FormatError):
+        Hdf5(memoryview(bytes(content))).members("group")
 
 
 @pytest.mark.parametrize("fixed", [True, False])
@@ -255,3 +280,18 @@ def test_a_changed_byte_changes_numbers_or_is_refused(place, value):
     except (FormatError, UnsupportedError):
         return
     assert values.size <= 16 * len(SOUND)
+
+
+IN_A_HEAP = with_unicode_members(50)
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, len(IN_A_HEAP) - 1), value=st.integers(0, 255))
+def test_a_changed_byte_in_a_heap_of_links_changes_members_or_is_refused(place, value):
+    changed = bytearray(IN_A_HEAP)
+    changed[place] = value
+    try:
+        members = Hdf5(memoryview(changed)).members("group")
+    except (FormatError, UnsupportedError):
+        return
+    assert len(members) <= 50

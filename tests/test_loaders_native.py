@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import gated_c as gc
 from gated_c import FormatError
-from gated_c.layers import Elementwise, Pool
+from gated_c.layers import Conv, Elementwise, Pool, Repeat
 from gated_c.loaders import load_layers, native, read_layers
 from gated_c.spec import Activation, LayerSpec
 
@@ -82,14 +82,16 @@ def test_a_round_trip_keeps_every_bit_and_field(tmp_path_factory, layer):
 
 VERSION_1 = rb"""{"__metadata__": {"gated_version": "1", "gated_layers": "[{\"cell\": \"gru\", \"input_size\": 1,
  \"hidden_size\": 1, \"num_layers\": 1, \"bidirectional\": false, \"proj_size\": 0, \"bias\": false,
- \"batch_first\": true, \"name\": \"gru\"}]", "gated_crc32": "bf21cccd"},
+ \"batch_first\": true, \"name\": \"gru\"}]", "gated_core": "[{\"kind\": \"stack\", \"input_size\": 1,
+ \"output_size\": 1, \"count\": 1, \"cell\": \"gru\", \"hidden_size\": 1, \"proj_size\": 0, \"num_directions\": 1,
+ \"reverse\": false, \"masked\": \"zero\", \"biases\": false, \"peepholes\": false}]", "gated_crc32": "d91dcc36"},
  "0.weight_ih_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, 12]},
  "0.weight_hh_l0": {"dtype": "F32", "shape": [3, 1], "data_offsets": [12, 24]}}""".replace(b"\n", b"")
 
 
 def test_files_of_version_1_are_written_and_read_as_ever(tmp_path):
     weight_ih, weight_hh = np.float32([[1], [2], [3]]), np.float32([[-1], [0.5], [0]])
-    header = VERSION_1 + b" " * 14
+    header = VERSION_1 + b" " * 13
     whole = struct.pack("<Q", len(header)) + header + weight_ih.tobytes() + weight_hh.tobytes()
     (tmp_path / "old.gated").write_bytes(whole)
     (layer,) = load_layers(tmp_path / "old.gated")
@@ -244,8 +246,8 @@ def test_threads_may_save_to_one_file(path, chain):
     assert os.listdir(path.parent) == [path.name]
 
 
-def rewrite(path, layers=None, **changes):
-    """The same tensors under other metadata, with a checksum that fits."""
+def rewrite(path, layers=None, core=None, **changes):
+    """The same tensors under other metadata, with a checksum that fits new ``layers`` and ``core``."""
     tensors = load_file(path)
     header_size = struct.unpack("<Q", path.read_bytes()[:8])[0]
     metadata = json.loads(path.read_bytes()[8 : 8 + header_size])["__metadata__"]
@@ -253,7 +255,10 @@ def rewrite(path, layers=None, **changes):
         metadata["gated_layers"] = (
             layers if isinstance(layers, str) else json.dumps(layers(json.loads(metadata["gated_layers"])))
         )
-        metadata["gated_crc32"] = native._checksum(metadata["gated_layers"], tensors)
+    if core is not None:
+        metadata["gated_core"] = core
+    if layers is not None or core is not None:
+        metadata["gated_crc32"] = native._checksum(metadata, tensors)
     metadata |= changes
     save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
     return path
@@ -271,7 +276,19 @@ def test_plain_safetensors_under_this_name_are_a_format_error(path):
         load_layers(rewrite(path, gated_version=None))
 
 
-@pytest.mark.parametrize("checksum", [None, "", "00000000", "zzzzzzzz"])
+@pytest.mark.parametrize("entry", ["gated_layers", "gated_core", "gated_crc32"])
+def test_an_entry_that_is_missing_is_named(path, entry):
+    with pytest.raises(FormatError, match=f"{entry}: missing"):
+        load_layers(rewrite(path, **{entry: None}))
+
+
+@pytest.mark.parametrize("core", ["[]", "3", "{", "[" * 100_000])
+def test_both_descriptions_must_say_the_same(path, core):
+    with pytest.raises(FormatError, match=r"m\.gated: "):
+        load_layers(rewrite(path, core=core))
+
+
+@pytest.mark.parametrize("checksum", ["", "00000000", "zzzzzzzz"])
 def test_a_wrong_checksum_is_a_format_error(path, checksum):
     with pytest.raises(FormatError, match="the file was altered"):
         load_layers(rewrite(path, gated_crc32=checksum))
@@ -323,6 +340,19 @@ BAD_DESCRIPTIONS = {
 def test_descriptions_without_sense_are_a_format_error(path, layers):
     with pytest.raises(FormatError, match=r"m\.gated: "):
         load_layers(rewrite(path, layers))
+
+
+@pytest.mark.parametrize("number", [-1, 2**24 + 1, 2**31, 10**40])
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [(Conv(np.ones((4, 2, 4), np.float32)), "dilation"), (Pool(4, "last"), "size"), (Repeat(4, 3), "steps")],
+)
+def test_numbers_beyond_the_core_are_a_format_error(tmp_path, layer, name, number):
+    head = [Pool(4, "last")] if isinstance(layer, Repeat) else []
+    native.save([random_spec(np.random.default_rng(1), "gru", 2, 4), *head, layer], tmp_path / "m.gated")
+    path = rewrite(tmp_path / "m.gated", lambda layers: [*layers[:-1], {**layers[-1], name: number}])
+    with pytest.raises(FormatError, match=rf"m\.gated: .*{name}"):
+        load_layers(path)
 
 
 def test_no_single_byte_can_change_unnoticed(tmp_path):

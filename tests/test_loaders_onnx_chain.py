@@ -143,6 +143,33 @@ def test_gelu_in_parts(tmp_path):
         assert kinds(layers) == ["RNN", "Elementwise:gelu"]
 
 
+@pytest.mark.parametrize(
+    "cube", [[node("Pow", "y three", "cube")], [node("Mul", "y y", "square"), node("Mul", "y square", "cube")]]
+)
+def test_approximate_gelu_in_parts(tmp_path, cube):
+    """As PyTorch's exporters and tf2onnx write it."""
+    nodes = [
+        *cube,
+        node("Mul", "cube k", "a"),
+        node("Add", "y a", "b"),
+        node("Mul", "b root", "c"),
+        node("Tanh", "c", "d"),
+        node("Add", "d one", "e"),
+        node("Mul", "y e", "f"),
+        node("Mul", "f half", "out"),
+    ]
+    values = {"three": 3, "k": 0.044715, "root": np.sqrt(2 / np.pi), "one": 1, "half": 0.5}
+    numbers = {name: np.float32(value) for name, value in values.items()}
+    layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, numbers), X)
+    assert kinds(layers) == ["RNN", "Elementwise:gelu_tanh"]
+
+
+def test_an_activation_in_parts_after_a_scale(tmp_path):
+    nodes = [node("Mul", "y half", "a"), node("Sigmoid", "a", "b"), node("Mul", "a b", "out")]
+    layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, {"half": np.float32(0.5)}), X)
+    assert kinds(layers) == ["RNN", "Affine", "Elementwise:silu"]
+
+
 def test_hard_swish_in_parts(tmp_path):
     nodes = [node("Add", "y three", "a"), node("Clip", "a zero six", "b"), node("Mul", "y b", "c")]
     numbers = {"three": np.float32(3), "zero": np.float32(0), "six": np.float32(6)}
@@ -169,6 +196,61 @@ def test_layer_norm_in_parts(tmp_path, square):
     layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, numbers, opset=16), X)
     assert kinds(layers) == ["RNN", "LayerNorm"]
     assert layers[1].epsilon == pytest.approx(1e-3)
+
+
+def test_layer_norm_in_parts_of_one_direction(tmp_path):
+    nodes = [
+        node("Gather", "h last", "s", axis=0),
+        node("ReduceMean", "s", "m", axes=[-1]),
+        node("Sub", "s m", "d"),
+        node("Mul", "d d", "e"),
+        node("ReduceMean", "e", "v", axes=[-1]),
+        node("Add", "v eps", "f"),
+        node("Sqrt", "f", "g"),
+        node("Div", "d g", "out"),
+    ]
+    numbers = {"last": np.int64(-1), "eps": np.float32(1e-3)}
+    layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, numbers, opset=16, directions=2), X)
+    assert kinds(layers) == ["RNN", "Pool", "Slice", "LayerNorm"]
+
+
+#: A LayerNorm as tf2onnx writes it: BatchNormalization of one channel for every step.
+NORM_OF_ROWS = [
+    node("Reshape", "y rows", "r"),
+    node("Shape", "y", "s"),
+    node("Slice", "s zero two zero", "lead"),
+    node("ReduceProd", "lead", "count", keepdims=1),
+    node("Expand", "one count", "ones"),
+    node("Expand", "nought count", "noughts"),
+    node("ReduceMean", "r", "m", axes=[0, 2, 3], keepdims=1),
+    node("Sub", "r m", "d"),
+    node("ReduceSumSquare", "d", "sum", axes=[0, 2, 3], keepdims=0),
+    node("Squeeze", "m axes", "mean"),
+    node("Shape", "r", "rs"),
+    node("Gather", "rs axes", "sizes"),
+    node("ReduceProd", "sizes", "size", keepdims=0),
+    node("Cast", "size", "divisor", to=1),
+    node("Div", "sum divisor", "variance"),
+    node("BatchNormalization", "r ones noughts mean variance", "n", "norm", epsilon=1e-3),
+    node("Reshape", "n s", "out"),
+]
+
+
+def norm_of_rows(path, scale):
+    numbers = {"rows": integers(1, -1, H, 1), "zero": integers(0), "two": integers(2), "axes": integers(0, 2, 3)}
+    numbers |= {"one": np.full(1, scale, np.float32), "nought": np.zeros(1, np.float32)}
+    return after(path, NORM_OF_ROWS, numbers, opset=15)
+
+
+def test_layer_norm_as_a_normalization_of_rows(tmp_path):
+    layers, *_ = assert_computes(norm_of_rows(tmp_path / "m.onnx", 1), X)
+    assert kinds(layers) == ["RNN", "LayerNorm"]
+    assert layers[1].epsilon == pytest.approx(1e-3)
+
+
+def test_a_normalization_of_rows_with_a_scale_of_each_is_unsupported(tmp_path):
+    with pytest.raises(UnsupportedError, match="BatchNormalization 'norm': scale and B of every step"):
+        read_network(norm_of_rows(tmp_path / "m.onnx", 2))
 
 
 def test_part_of_a_pattern_alone_is_unsupported(tmp_path):
@@ -232,6 +314,21 @@ def test_pools(tmp_path, way, directions):
     assert y.shape == (N, directions * H)
 
 
+@pytest.mark.parametrize(("op", "kind"), [("MaxPool", "max"), ("AveragePool", "mean")])
+def test_a_pool_with_a_window_of_all_steps(tmp_path, op, kind):
+    nodes = [node("Transpose", "y", "a", perm=[1, 2, 0]), node(op, "a", "b", "pool", kernel_shape=[T])]
+    path = after(tmp_path / "m.onnx", [*nodes, node("Flatten", "b", "out")], shape=(T, "N", C))
+    layers, *_ = assert_computes(path, X)
+    assert layers[-1].kind == kind
+
+
+@pytest.mark.parametrize("options", [{"kernel_shape": [2]}, {"kernel_shape": [T], "pads": [1, 1]}])
+def test_a_pool_with_another_window_is_unsupported(tmp_path, options):
+    nodes = [node("Transpose", "y", "a", perm=[1, 2, 0]), node("MaxPool", "a", "out", "pool", **options)]
+    with pytest.raises(UnsupportedError, match="MaxPool 'pool': with a window other than the whole sequence"):
+        read_network(after(tmp_path / "m.onnx", nodes, shape=(T, "N", C)))
+
+
 def test_the_last_step_forwards_and_the_first_backwards_are_the_final_ones(tmp_path):
     """As Keras's Bidirectional comes out of tf2onnx: a slice of each direction's half."""
     constants = {"last": np.int64(-1), "first": np.int64(0), "middle": integers(H), "end": integers(2 * H)}
@@ -246,6 +343,20 @@ def test_the_last_step_forwards_and_the_first_backwards_are_the_final_ones(tmp_p
     layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, constants, directions=2), X)
     assert kinds(layers) == ["RNN", "Pool"]
     assert (layers[1].kind, layers[1].reverse_size) == ("final", H)
+
+
+@pytest.mark.parametrize(("op", "mode"), [("Add", "sum"), ("Mul", "mul")])
+def test_the_final_outputs_of_both_directions_merged(tmp_path, op, mode):
+    nodes = [
+        node("Split", "y", "forwards backwards", axis=2),
+        node("Gather", "forwards last", "f", axis=0),
+        node("Gather", "backwards first", "b", axis=0),
+        node(op, "f b", "out"),
+    ]
+    constants = {"last": np.int64(-1), "first": np.int64(0)}
+    layers, *_ = assert_computes(after(tmp_path / "m.onnx", nodes, constants, directions=2), X)
+    assert kinds(layers) == ["RNN", "Pool", "Merge"]
+    assert layers[2].mode == mode
 
 
 @pytest.mark.parametrize(("op", "mode"), [("Add", "sum"), ("Mul", "mul")])
@@ -318,6 +429,22 @@ def test_a_causal_convolution(tmp_path):
         path = save(tmp_path / "m.onnx", [*nodes, *ends], {"x": ["N", "T", C]}, "out", constants)
         layers = assert_computes_in_the_order_of_x(path, X.swapaxes(0, 1))
         assert kinds(layers) == ["Conv", "RNN"]
+
+
+def test_what_is_wrong_after_a_causal_convolution_is_named(tmp_path):
+    """Not the Pad, which fits as soon as the axes are right."""
+    constants = weights(RNG, "GRU", 7, H) | {"k": floats(RNG, 7, C, 3), "pads": integers(0, 2, 0, 0, 0, 0)}
+    nodes = [
+        node("Pad", "x pads", "p", "pad"),
+        node("Transpose", "p", "a", perm=[0, 2, 1]),
+        node("Conv", "a k", "c", "conv"),
+        node("Transpose", "c", "t", perm=[2, 0, 1]),
+        node("GRU", "t W R B", "Y", "gru", hidden_size=H),
+        node("ArgMax", "Y", "out", "choice"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["N", "T", C]}, "out", constants)
+    with pytest.raises(UnsupportedError, match="ArgMax 'choice': not supported"):
+        read_network(path)
 
 
 def test_a_convolution_that_looks_ahead_is_unsupported(tmp_path):
@@ -611,6 +738,27 @@ def test_lengths_that_are_all_of_x_vanish(tmp_path):
     assert_computes(save(tmp_path / "m.onnx", nodes, {"x": ["T", "N", C]}, "Y", constants), X)
 
 
+def test_sequences_reversed_in_full_are_flipped(tmp_path):
+    """As tf2onnx writes go_backwards."""
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "t", axis=0),
+        node("Gather", "s one", "n", axis=0),
+        node("Expand", "t n", "lens"),
+        node("ReverseSequence", "x lens", "reversed", time_axis=0, batch_axis=1),
+    ]
+    constants = {"zero": integers(0), "one": integers(1)}
+    layers, *_ = assert_computes(gru_with(tmp_path, "reversed W R B", nodes, **constants), X)
+    assert kinds(layers) == ["Flip", "RNN"]
+
+
+def test_sequences_reversed_in_part_are_unsupported(tmp_path):
+    nodes = [node("ReverseSequence", "x lens", "reversed", "part")]
+    path = gru_with(tmp_path, "reversed W R B", nodes, lens=integers(1, 2, 3))
+    with pytest.raises(UnsupportedError, match="ReverseSequence 'part': other than all steps"):
+        read_network(path)
+
+
 def gru_with(tmp_path, inputs, more_nodes=(), more_inputs=None, **constants):
     nodes = [*more_nodes, node("GRU", inputs, "Y h", "gru", hidden_size=H)]
     graph_inputs = {"x": ["T", "N", C]} | (more_inputs or {})
@@ -644,6 +792,11 @@ BRANCHES = {
     "second result": ([node("Dropout", "y", "a out", "drop")], "output 'out' of Dropout 'drop'"),
     "squeezed time": ([node("Squeeze", "y zeros", "out", "sq")], "Squeeze 'sq': axis 0, whose size is not in the file"),
     "weights of steps": ([node("Mul", "y steps", "out", "each")], "Mul 'each': a constant that is not one number for"),
+    "slopes": ([node("PRelu", "y slopes", "out", "prelu")], "PRelu 'prelu': a slope for each feature"),
+    "condition": (
+        [node("Shape", "x", "s"), node("Less", "two s", "a", "more"), node("Where", "a y y", "out")],
+        "Less 'more': arithmetic on a size that the file does not say",
+    ),
     "features reversed": ([node("Gather", "y back", "a", axis=2), node("Softmax", "a", "out")], "in another order"),
 }
 
@@ -652,7 +805,7 @@ BRANCHES = {
 def test_what_is_no_chain_is_named_with_what_can_be_loaded(tmp_path, kind):
     nodes, message = BRANCHES[kind]
     constants = {"w": floats(RNG, H, H), "one": integers(1), "two": integers(2), "zeros": integers(0)}
-    constants |= {"steps": floats(RNG, T, 1, 1), "back": np.arange(H)[::-1].copy()}
+    constants |= {"steps": floats(RNG, T, 1, 1), "back": np.arange(H)[::-1].copy(), "slopes": floats(RNG, H)}
     path = after(tmp_path / "m.onnx", nodes, constants, outputs="out other" if kind == "two outputs" else "out")
     with pytest.raises(UnsupportedError, match=message) as raised:
         read_network(path)

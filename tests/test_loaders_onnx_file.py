@@ -195,7 +195,7 @@ class TestExternalData:
     def test_in_a_pipe_is_refused(self, tmp_path):
         self.save(tmp_path / "m.onnx")
         os.mkfifo(tmp_path / "weights.bin")
-        with pytest.raises(FormatError, match="expected a regular file"):
+        with pytest.raises(FormatError, match=r"data 'weights\.bin': expected a regular file"):
             read_network(tmp_path / "m.onnx")
 
     @pytest.mark.parametrize(
@@ -349,6 +349,45 @@ def test_steps_of_absurd_number_are_refused(tmp_path):
     nodes = [node("GRU", "x W R B", "Y"), node("Reshape", "Y shape", "Z")]
     path = tall(tmp_path / "m.onnx", nodes, {"shape": wide(1, -1)}, inputs={"x": [2**40, 1, C]}, outputs="Z")
     assert_refused(path, "larger than the file|mixes rows")
+
+
+def test_a_size_divided_by_zero_is_a_format_error(tmp_path):
+    nodes = [node("Shape", "x", "s"), node("Div", "s zero", "d", "nought"), node("GRU", "x W R", "Y", hidden_size=4)]
+    nodes.append(node("Reshape", "Y d", "out"))
+    constants = weights(RNG, "GRU", 3, 4, bias=False) | {"zero": np.int64(0)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [2, "N", 3]}, "out", constants)
+    with pytest.raises(FormatError, match="Div 'nought': integer division or modulo by zero"):
+        read_network(path)
+
+
+def test_weights_in_pieces_are_given_up_as_soon_as_they_are_used(tmp_path):
+    """PyTorch's exporters cut W and R and join them again."""
+    nodes, constants = [], {"one": np.ones(1, np.int64)}
+    for n in range(8):
+        constants |= weights(RNG, "GRU", 256, 256, bias=False, suffix=f"{n}_")
+        for name in (f"W{n}", f"R{n}"):
+            nodes += [node("Split", f"{name}_", f"{name}a {name}b", axis=1)]
+            nodes += [node("Concat", f"{name}a {name}b", name, axis=1)]
+        nodes += [node("GRU", f"x{n} W{n} R{n}", f"Y{n}", hidden_size=256), node("Squeeze", f"Y{n} one", f"x{n + 1}")]
+    path = save(tmp_path / "m.onnx", nodes, {"x0": ["T", "N", 256]}, "x8", constants)
+    tracemalloc.start()
+    read_network(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * sum(array.nbytes for array in constants.values())
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+def test_weights_are_copied_once(tmp_path, op):
+    nodes = [node("GRU", "x W R", "Y h", hidden_size=128), node("Squeeze", "h zero", "v"), node(op, "v big", "out")]
+    big = floats(RNG, 128, 2**14)
+    constants = weights(RNG, "GRU", 3, 128, bias=False) | {"zero": np.zeros(1, np.int64), "big": big}
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["T", "N", 3]}, "out", constants)
+    tracemalloc.start()
+    read_network(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * big.nbytes
 
 
 def test_cycles_are_format_errors(tmp_path):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch_networks import NETWORKS, module_of, packed_classifier, packed_tagger
+from torch_networks import NETWORKS, module_of, packed_classifier, packed_tagger, packed_twice
 
 import gated_c as gc
 from gated_c.layers import Affine, Elementwise
@@ -56,7 +56,9 @@ def test_networks_as_people_write_them(name):
     assert_equals_torch(*NETWORKS[name]())
 
 
-@pytest.mark.parametrize(("make", "x"), [(packed_tagger, (3, 7)), (packed_classifier, (7, 3, 6))])
+@pytest.mark.parametrize(
+    ("make", "x"), [(packed_tagger, (3, 7)), (packed_classifier, (7, 3, 6)), (packed_twice, (3, 7, 6))]
+)
 def test_the_lengths_that_forward_packs_by_are_those_of_the_model(make, x):
     torch.manual_seed(0)
     lengths = torch.tensor([3, 7, 1])

@@ -8,7 +8,7 @@ import pytest
 from conftest import random_spec
 
 import gated_c as gc
-from gated_c.layers import Dense, Softmax, Unmask
+from gated_c.layers import Dense, Flip, Softmax, Unmask
 from gated_c.writers import ending_of, write
 
 
@@ -47,6 +47,12 @@ def test_plain_layers_are_refused_by_name(tmp_path, ending):
     with pytest.raises(gc.UnsupportedError, match=re.escape(f"{message}with prefix 'a'")):
         write(chain, tmp_path / f"m{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_several_plain_layers_of_one_name_are_named_once(tmp_path):
+    chain = [Flip(3, name="lstm"), spec(name="lstm"), Flip(4, name="lstm")]
+    with pytest.raises(gc.UnsupportedError, match=r"^lstm \(Flip\): only"):
+        write(chain, tmp_path / "m.onnx")
 
 
 def test_an_unmask_is_no_layer_to_another_framework(tmp_path):

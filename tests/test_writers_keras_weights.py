@@ -186,3 +186,12 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'pip install "gated_c\[keras-files\]"'):
         write([spec()], tmp_path / "m.weights.h5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("taken", ["m.json", "m.weights.h5"])
+def test_a_directory_in_the_way_of_either_file_leaves_neither(tmp_path, taken):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        write([spec()], tmp_path / "m.weights.h5")
+    assert error.value.filename == str(tmp_path / taken)
+    assert [path.name for path in tmp_path.iterdir()] == [taken]

@@ -67,6 +67,13 @@ def test_onnx_runtime_agrees(tmp_path, layer):
     assert_close(layer, x, run(tmp_path / "m.onnx", {"X": x})["Y"])
 
 
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"batch_first": True}])
+def test_outputs_come_in_the_order_of_the_operator(tmp_path, options):
+    write([spec(**options)], tmp_path / "m.onnx")
+    names = [output.name for output in session(tmp_path / "m.onnx").get_outputs()]
+    assert names[:3] == (["Y", "Y_h_0", "Y_c_0"] if "num_layers" in options else ["Y", "Y_h", "Y_c"])
+
+
 @SETTINGS
 @given(layer=layers(CELLS, functions, batch_first=st.booleans()))
 def test_there_and_back_gives_the_same_bits(tmp_path, layer):

@@ -260,3 +260,18 @@ def packed_classifier():
         return self.out(torch.cat([h[0], h[1]], dim=-1))
 
     return module_of(forward, gru=nn.GRU(6, 5, bidirectional=True), out=nn.Linear(10, 4))
+
+
+def packed_twice():
+    """Takes lengths besides x."""
+
+    def forward(self, x, lengths):
+        y, _ = self.first(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        y, lengths = pad_packed_sequence(y, batch_first=True)
+        y = torch.relu(self.dense(y[..., 5:]))
+        _, h = self.second(pack_padded_sequence(y[..., 1:], lengths, batch_first=True, enforce_sorted=False))
+        return torch.cat([h[0], h[1]], dim=-1)
+
+    first = nn.GRU(6, 5, bidirectional=True, batch_first=True)
+    second = nn.GRU(3, 2, bidirectional=True, batch_first=True)
+    return module_of(forward, first=first, dense=nn.Linear(5, 4), second=second)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 REFUSED = {}
 
@@ -184,6 +184,11 @@ def state_of_one_into_the_next(self, x):
     return self.next(y, h)[0]
 
 
+@refused(r"lstm \(LSTM\): an initial state of which h and c are swapped", lstm=nn.LSTM(2, 3))
+def swapped_state(self, x, state):
+    return self.lstm(x, (state[1].detach(), state[0]))
+
+
 @refused("forward returns something other than what layers make of x", lstm=nn.LSTM(2, 3))
 def cell_state(self, x):
     return self.lstm(x)[1][1][-1]
@@ -291,6 +296,90 @@ def written_over_in_part(self, x):
     y, _ = self.gru(x)
     y[:, -1].relu_()
     return y
+
+
+@refused("output: reads what may have been written over in place")
+def axes_swapped_in_place(self, x):
+    y, _ = self.gru(x)
+    y.transpose_(0, 1)
+    return y
+
+
+@refused("output: reads what may have been written over in place")
+def unsupported_write_in_place(self, x):
+    y, _ = self.gru(x)
+    y.pow_(2)
+    return y
+
+
+@refused("output: reads what may have been written over in place")
+def written_over_by_out(self, x):
+    y, _ = self.gru(x)
+    torch.tanh(y, out=y)
+    return y
+
+
+@refused("output: reads what may have been written over in place")
+def written_over_by_an_operator(self, x):
+    y = z = self.gru(x)[0]
+    y += 1
+    return z
+
+
+@refused("getitem in line .*: reads what may have been written over in place")
+def final_state_written_over(self, x):
+    _, h = self.gru(x)
+    h[-1].tanh_()
+    return h[-1]
+
+
+@refused(r"gru \(GRU\): reads what may have been written over in place")
+def initial_state_that_was_zeros(self, x):
+    h = torch.zeros(1, x.size(0), 3)
+    nn.init.ones_(h)
+    return self.gru(x, h)[0]
+
+
+@refused("copy in line .*: writes into a constant tensor", shift=torch.zeros(3))
+def constant_written_over(self, x):
+    y, _ = self.gru(x)
+    shift = self.shift.clone()
+    shift.copy_(y.mean(1)[0])
+    return y + shift
+
+
+@refused(r"gru \(GRU\): computes with what was made integers")
+def rounded(self, x):
+    return self.gru(x.long().float())[0]
+
+
+@refused("drops at inference too; expected training=self.training")
+def dropout_that_does_not_end(self, x):
+    return F.dropout(self.gru(x)[0], 0.5)
+
+
+@refused(
+    r"next \(GRU\): expected \[T, N, F\], got \[N, D, H\]", next=nn.GRU(3, 3), both=nn.GRU(2, 3, bidirectional=True)
+)
+def rows_as_steps(self, x):
+    return self.next(self.both(x)[1].transpose(0, 1))[0]
+
+
+@refused("pack_padded_sequence in line .*: after gru, which takes all steps; expected it after packing")
+def packed_after_all_steps_were_seen(self, x, lengths):
+    return self.gru(pack_padded_sequence(self.gru(x)[0], lengths, batch_first=True))[1][-1]
+
+
+@refused("pack_padded_sequence in line .*: after flip, which takes all steps")
+def packed_back_to_front(self, x, lengths):
+    return self.gru(pack_padded_sequence(x.flip(1), lengths, batch_first=True))[1][-1]
+
+
+@refused("pack_padded_sequence in line .*: other lengths than before", next=nn.GRU(3, 3, batch_first=True))
+def packed_by_two_lengths(self, x, lengths, more):
+    y, _ = self.gru(pack_padded_sequence(x, lengths, batch_first=True))
+    y, _ = pad_packed_sequence(y, batch_first=True)
+    return self.next(pack_padded_sequence(y, more, batch_first=True))[1][-1]
 
 
 @refused(r"repeats \[N, 1, F\] T times; expected a vector, as a number of steps", next=nn.GRU(3, 3, batch_first=True))

@@ -4,7 +4,10 @@
  * D directions. All numbers are float32, all strides count floats, all buffers are the caller's unless a line says so.
  *
  * A model is immutable: any number of threads may use one at once. A stream belongs to one thread at a time.
- * Every function that can fail returns a gated_status and leaves its outputs untouched when it does.
+ * Every function that can fail returns a gated_status and leaves its outputs untouched when it does. None prints, ends the
+ * process, or keeps a pointer to what it was given unless a comment says so. Pointers are not NULL unless a comment allows it.
+ *
+ * "Real-time safe" means: allocates nothing, locks nothing, makes no system call and takes bounded time.
  *
  * The result of a row depends on the model, that row's input and its initial state only: not on the batch around it,
  * nor on how a sequence is cut into calls, nor (with FMA) on the CPU. A NaN stays NaN, with bits of its own. The caller's
@@ -16,6 +19,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__GNUC__)
+#define GATED_API __attribute__((visibility("default")))
+#else
+#define GATED_API
+#endif
+
+/* Rises with every change that breaks programs compiled against an older header; new functions do not. It is part of the
+ * shared library's name, libgated_c.so.<version>, so that a program never loads one that it does not fit. */
+#define GATED_ABI_VERSION 1
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -24,11 +37,14 @@ typedef enum {
     GATED_OK = 0,
     GATED_NO_MEMORY,        /* an allocation failed */
     GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
-    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, or batch_sizes rises */
+    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or a model takes other seq_len */
     GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
     GATED_UNKNOWN_ISA,      /* GATED_C_ISA names an instruction set that this build does not have */
     GATED_UNUSABLE_ISA,     /* GATED_C_ISA names an instruction set that this CPU does not have */
+    GATED_NO_FILE,          /* a file cannot be opened or is not a regular one; errno says why */
+    GATED_BAD_FILE,         /* a file is broken, cut short or altered, or not a .gated file */
+    GATED_UNSUPPORTED_FILE, /* a file is of a newer version than this library, or the machine is big-endian */
     GATED_POOL_FULL,        /* every member of the pool is open */
     GATED_UNKNOWN_ID,       /* never a member of this pool, or closed since */
     GATED_REPEATED_ID,      /* twice in one call */
@@ -36,8 +52,11 @@ typedef enum {
     GATED_FOREIGN_SNAPSHOT  /* of a model with other layers, sizes or options */
 } gated_status;
 
-/* A sentence for a status; static storage. */
-const char *gated_status_string(gated_status status);
+/* The GATED_ABI_VERSION of the library itself. Real-time safe. */
+GATED_API int gated_abi_version(void);
+
+/* A sentence for a status, also for one that does not exist; static storage. Real-time safe. */
+GATED_API const char *gated_status_string(gated_status status);
 
 /* Cells. Gates stand in rows of W and R in the order named here. */
 typedef enum {
@@ -93,9 +112,9 @@ typedef struct {
     int input_forget;               /* LSTM: f = 1 - i, the forget weights are not used */
 } gated_options;
 
-/* Gates of a cell, and whether it carries a second state c. */
-int gated_cell_gates(gated_cell cell);
-int gated_cell_has_c(gated_cell cell);
+/* Gates of a cell, and whether it carries a second state c. Real-time safe. */
+GATED_API int gated_cell_gates(gated_cell cell);
+GATED_API int gated_cell_has_c(gated_cell cell);
 
 /* Weights of one direction of one layer, row-major as PyTorch keeps them. Read during gated_model_create only. */
 typedef struct {
@@ -127,7 +146,7 @@ typedef enum {
     GATED_CONV,         /* causal over time: weight [F, count taps, input], `dilation` steps apart, the last on the step */
     GATED_ELEMENTWISE,  /* activation(x) */
     GATED_SCALE,        /* weight * x + bias, each [F] */
-    GATED_LAYER_NORM,   /* (x - mean) / sqrt(variance + value), then like GATED_SCALE if there are weight and bias */
+    GATED_LAYER_NORM,   /* (x - mean) / sqrt(variance + value), then times weight and plus bias if they are there */
     GATED_SOFTMAX,      /* over the features */
     GATED_LOG_SOFTMAX,
     GATED_MERGE_SUM,    /* of the first and second half of the features */
@@ -171,16 +190,36 @@ typedef struct {
 typedef struct gated_model gated_model;
 typedef struct gated_stream gated_stream;
 
-/* Packs the weights of a chain of layers for the chosen instruction set. Free with gated_model_free(NULL is fine). */
-gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
-void gated_model_free(gated_model *model);
+/* Packs the weights of a chain layers[num_layers] for the chosen instruction set; they may be freed afterwards. *model is the
+ * caller's, to free with gated_model_free (NULL is fine) after all its streams. Fails with GATED_BAD_SIZE, GATED_NO_MEMORY,
+ * GATED_UNKNOWN_ISA or GATED_UNUSABLE_ISA. */
+GATED_API gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model);
+GATED_API void gated_model_free(gated_model *model);
 
-/* Bytes of packed weights. */
-size_t gated_model_bytes(const gated_model *model);
+/* The same from a .gated file. Nothing of the file is kept; while it is read, nobody may make it shorter. Any file
+ * whatever ends in a model or a status: GATED_NO_FILE, GATED_BAD_FILE, GATED_UNSUPPORTED_FILE or those of
+ * gated_model_create. Memory is a small multiple of the file's size. */
+GATED_API gated_status gated_model_open(const char *path, gated_model **model);
+
+/* What a model takes and gives. Real-time safe. */
+typedef struct {
+    int input_size;        /* C, features of x; 1 for ids */
+    int output_size;       /* F, features of y */
+    int takes_ids;         /* x is int32_t ids below this; 0: x is float */
+    int gives_vector;      /* y is one step, whatever x has */
+    int streamable;        /* gated_stream_create works */
+    int64_t input_steps;   /* T that x must have, 1 for a vector; 0 for any */
+    int64_t output_steps;  /* T of y; 0 for that of x */
+} gated_model_info;
+
+GATED_API void gated_model_describe(const gated_model *model, gated_model_info *info);
+
+/* Bytes of packed weights. Real-time safe. */
+GATED_API size_t gated_model_bytes(const gated_model *model);
 
 /* Floats of the state of `batch` rows. Stack after stack: h [L*D, N, P or H], then for LSTM c [L*D, N, H]; directions
- * forward, reverse. */
-size_t gated_state_size(const gated_model *model, int64_t batch);
+ * forward, reverse. Real-time safe. */
+GATED_API size_t gated_state_size(const gated_model *model, int64_t batch);
 
 /* One forward pass. Describe ragged batches by at most one of lengths, mask and batch_sizes; a row's steps beyond its
  * length, or masked, leave its state alone and set y to zero. The reverse direction starts at each row's last live step.
@@ -203,81 +242,86 @@ typedef struct {
 } gated_sequence;
 
 /* Allocates scratch that does not grow with T, except between layers where a reverse direction or GATED_FLIP needs the
- * whole sequence, and for which steps count (a mask: 5 bytes a step and row). GATED_BAD_INDEX leaves y and state as
- * they were. */
-gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
+ * whole sequence, and for which steps count (a mask: 5 bytes a step and row). Fails with GATED_BAD_SIZE,
+ * GATED_BAD_LENGTH or GATED_BAD_INDEX, or with GATED_NO_MEMORY, which alone may leave y and state half done. */
+GATED_API gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
 /* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE
- * for models with a reverse direction or another layer that needs the whole sequence. The state starts at zero. */
-gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
-void gated_stream_free(gated_stream *stream);
+ * for models with a reverse direction or another layer that needs the whole sequence, GATED_BAD_SIZE or GATED_NO_MEMORY.
+ * The state starts at zero. *stream is the caller's, to free with gated_stream_free (NULL is fine). */
+GATED_API gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
+GATED_API void gated_stream_free(gated_stream *stream);
 
-/* The stream's own state, laid out as by gated_state_size(), to read and write until the next step or run. */
-float *gated_stream_state(gated_stream *stream);
+/* The stream's own state, laid out as by gated_state_size(), to read and write until the next step or run. Real-time safe. */
+GATED_API float *gated_stream_state(gated_stream *stream);
 
-/* Back to zero, for the rows n with rows[n] != 0, or all if rows is NULL: the state, and what pools and convolutions keep. */
-void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
+/* Back to zero, for the rows n with rows[n] != 0, or all if rows is NULL: the state, and what pools and convolutions keep.
+ * Real-time safe. */
+GATED_API void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
 
 /* One tick: x [N, C], or int32_t ids [N], to y [N, F], contiguous; they may overlap. A pool gives what it has of the steps
- * so far; y of a step that does not count is zero. Allocates nothing, locks nothing, makes no system call. Fails with
- * GATED_BAD_INDEX only, and then does nothing. */
-gated_status gated_stream_step(gated_stream *stream, const void *x, float *y);
+ * so far; y of a step that does not count is zero. Fails with GATED_BAD_INDEX only, and then does nothing. Real-time
+ * safe. */
+GATED_API gated_status gated_stream_step(gated_stream *stream, const void *x, float *y);
 
-/* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. Allocates nothing. */
-gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
-                              float *y, ptrdiff_t y_time, ptrdiff_t y_row);
+/* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. x and y do not
+ * overlap. Fails like step. Real-time safe. */
+GATED_API gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
+                                        float *y, ptrdiff_t y_time, ptrdiff_t y_row);
 
 /* A snapshot: all that one row keeps (state, what pools and convolutions have seen) as gated_snapshot_size() bytes, the same
  * for a row of any stream and a member of any pool; exact, between processes too, if they have the same order of bytes. It
- * fits any model of the same layers, sizes and options, whatever its weights and instruction set. */
-size_t gated_snapshot_size(const gated_model *model);
+ * fits any model of the same layers, sizes and options, whatever its weights and instruction set. Real-time safe. */
+GATED_API size_t gated_snapshot_size(const gated_model *model);
 
 /* GATED_BAD_SNAPSHOT if `size` bytes are not one whole snapshot; GATED_FOREIGN_SNAPSHOT if it does not fit the model, unless
- * that is NULL. */
-gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size);
+ * that is NULL. Real-time safe. */
+GATED_API gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size);
 
-/* Row n of a stream to and from bytes [gated_snapshot_size()]. Neither allocates. GATED_BAD_SIZE for a row out of range. */
-gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
-gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
+/* A row of a stream to and from the caller's bytes [gated_snapshot_size()]. GATED_BAD_SIZE for a row out of range; restore
+ * also fails as gated_snapshot_check does. Real-time safe. */
+GATED_API gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
+GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
 
 /* Streams of one row that come and go: any of them tick at any time, in any order, in one pass over the weights. An id
- * belongs to one member of one pool, and is unknown once that is closed. Of the functions below, all but create and free
- * allocate nothing, lock nothing and make no system call. A pool belongs to one thread at a time. */
+ * belongs to one member of one pool, and is unknown once that is closed. A pool belongs to one thread at a time. */
 typedef struct gated_pool gated_pool;
 
-/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. */
-gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
-void gated_pool_free(gated_pool *pool);
+/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. *pool is
+ * the caller's, to free with gated_pool_free (NULL is fine). */
+GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
+GATED_API void gated_pool_free(gated_pool *pool);
 
-/* A member at its start. GATED_POOL_FULL if `capacity` are open. */
-gated_status gated_pool_open(gated_pool *pool, int64_t *id);
+/* A member at its start. GATED_POOL_FULL if `capacity` are open. Real-time safe. */
+GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
 
-/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none. */
-gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
+/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none:
+ * GATED_UNKNOWN_ID, GATED_POOL_FULL. Real-time safe. */
+GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
 
-/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. */
-gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids);
-gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids);
+/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. Real-time safe. */
+GATED_API gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids);
+GATED_API gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids);
 
 /* One tick of the members ids [count]: x [count, C], or int32_t ids of an embedding [count], to y [count, F], contiguous;
- * they may overlap. The bits are those of a stream of each member's own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and
- * GATED_BAD_INDEX change nothing. */
-gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
+ * they may overlap. Each has the bits of a stream of its own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and GATED_BAD_INDEX
+ * change nothing. Real-time safe. */
+GATED_API gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
 
-/* Members that are open; whether one is. */
-int64_t gated_pool_count(const gated_pool *pool);
-int gated_pool_has(const gated_pool *pool, int64_t id);
+/* How many members are open; whether one is. Real-time safe. */
+GATED_API int64_t gated_pool_count(const gated_pool *pool);
+GATED_API int gated_pool_has(const gated_pool *pool, int64_t id);
 
 /* Returns how many members have neither ticked nor been opened for so many seconds, to a hundredth or so, and writes them
- * to ids [capacity]. 0 seconds: all that are open. */
-int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
+ * to ids [capacity]. 0 seconds: all that are open. Real-time safe. */
+GATED_API int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
 
-/* As of streams; GATED_UNKNOWN_ID. */
-gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes);
-gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes);
+/* A member to and from bytes, as a row of a stream; GATED_UNKNOWN_ID. Real-time safe. */
+GATED_API gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes);
+GATED_API gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes);
 
 /* Instruction sets of this build, slowest first, the chosen one being the last usable unless the environment variable
- * GATED_C_ISA names another. `index` from 0; NULL past the end. */
+ * GATED_C_ISA names another. `index` from 0; NULL past the end. Static storage. */
 typedef struct {
     const char *name;
     int lanes;     /* float32 values in its widest vector */
@@ -285,11 +329,12 @@ typedef struct {
     int exact;     /* within the promise of equal bits: it has FMA */
 } gated_isa_info;
 
-const gated_isa_info *gated_isa(int index);
-gated_status gated_isa_chosen(const gated_isa_info **isa);
+GATED_API const gated_isa_info *gated_isa(int index);
+GATED_API gated_status gated_isa_chosen(const gated_isa_info **isa); /* GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA */
 
-/* An activation as the cells compute it on instruction set `isa`: y[i] = f(x[i]). */
-gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
+/* An activation as the cells compute it on instruction set `isa`: y[i] = f(x[i]), i < n. Fails like
+ * gated_isa_chosen. */
+GATED_API gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 
 #ifdef __cplusplus
 }

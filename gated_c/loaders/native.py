@@ -1,11 +1,14 @@
 """Our own format, ``.gated``: a safetensors file whose metadata describe the layers.
 
-Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``. Three entries of the metadata belong to it:
+Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``; they stand one behind the other in the order of
+the header, each on a multiple of 4 bytes. Four entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
                    class in `layers` that ``layer`` names
-``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers`` and then all tensors, sorted by name
+``gated_core``     JSON: the same in the words of gated_c.h (`core_words`), for the C library, which reads only these
+``gated_crc32``    CRC-32, as 8 hexadecimal digits, of ``gated_layers``, ``gated_core``, both ASCII, and then all tensors,
+                   sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
 is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
@@ -24,12 +27,14 @@ from typing import Any
 
 import numpy as np
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError
 from gated_c.files import replacing
 from gated_c.layers import Layer, PlainLayer, validate_chain
+from gated_c.loaders.core_words import core_words
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
-from gated_c.spec import Activation, Array, LayerSpec
+from gated_c.spec import Activation, LayerSpec
 
 VERSION = 1
 
@@ -71,12 +76,12 @@ def save(
         for name, weight in layer.weights.items()
     }
     arrays |= golden or {}
-    description = json.dumps([_describe(layer) for layer in layers])
     metadata = {
         "gated_version": str(VERSION),
-        "gated_layers": description,
-        "gated_crc32": _checksum(description, arrays),
+        "gated_layers": json.dumps([_describe(layer) for layer in layers]),
+        "gated_core": json.dumps(core_words(layers)),
     }
+    metadata["gated_crc32"] = _checksum(metadata, arrays)
     with replacing(path) as unfinished, open(unfinished, "wb") as file:
         write_safetensors(file, arrays, metadata)
         file.flush()
@@ -109,10 +114,15 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
         version = shown(metadata["gated_version"], 20)
         raise FormatError(f"format version '{version}', this gated_c reads {VERSION}; a newer gated_c may read it")
     arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
-    description = metadata.get("gated_layers", "")
-    if metadata.get("gated_crc32") != _checksum(description, arrays):
+    for entry in ("gated_layers", "gated_core", "gated_crc32"):
+        if entry not in metadata:
+            raise FormatError(f"{entry}: missing in the metadata")
+    if metadata["gated_crc32"] != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
-    return _layers(json.loads(description), arrays)
+    layers = _layers(json.loads(metadata["gated_layers"]), arrays)
+    if json.loads(metadata["gated_core"]) != core_words(layers):
+        raise FormatError("gated_core: expected what gated_layers says")
+    return layers
 
 
 def is_native(metadata: Mapping[str, str]) -> bool:
@@ -120,8 +130,8 @@ def is_native(metadata: Mapping[str, str]) -> bool:
     return "gated_version" in metadata
 
 
-def _checksum(description: str, arrays: Mapping[str, Array]) -> str:
-    crc = zlib.crc32(description.encode())
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
+    crc = zlib.crc32((metadata["gated_layers"] + metadata["gated_core"]).encode("ascii"))
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].data, crc)
     return f"{crc:08x}"

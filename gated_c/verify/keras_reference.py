@@ -29,7 +29,8 @@ class KerasReference:
             import keras
         except ImportError as error:
             raise ImportError(
-                "this file is verified with Keras and a backend of it: pip install keras torch, KERAS_BACKEND=torch"
+                "this file is verified with Keras and a backend of it: "
+                "pip install keras torch && export KERAS_BACKEND=torch"
             ) from error
         self.version = f"Keras {keras.__version__} on {keras.backend.backend()}"
         with blaming(self.version):

@@ -62,7 +62,7 @@ def _recurrent(layers: Sequence[Layer], ending: str) -> list[LayerSpec]:
     recurrent = [layer for layer in layers if isinstance(layer, LayerSpec)]
     others = [layer for layer in layers if not isinstance(layer, LayerSpec)]
     if others:
-        named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in others)
+        named = ", ".join(dict.fromkeys(f"{layer.name} ({type(layer).__name__})" for layer in others))
         prefixes = ", ".join(repr(layer.name) for layer in recurrent)
         raise UnsupportedError(
             f"{named}: only recurrent layers are written to {ending}; load one of them, with prefix {prefixes}"

@@ -7,7 +7,9 @@ Paths follow ``keras.src.saving.saving_lib``: classes in snake case, numbered fr
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +50,11 @@ def write(layers: Sequence[LayerSpec], path: str) -> None:
     stacked = [(layer, k) for layer in layers for k in range(layer.num_layers)]
     names = _numbered([_kind(layer) for layer, _ in stacked])
     configs = [_layer_config(layer, name) for (layer, _), name in zip(stacked, names, strict=True)]
-    with replacing(path[: -len(ENDING)] + ".json") as network, replacing(path) as weights:
+    network_path = path[: -len(ENDING)] + ".json"
+    for target in (network_path, path):
+        if os.path.isdir(target):  # which would be found only when the other file is in its place
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    with replacing(network_path) as network, replacing(path) as weights:
         network.write_text(json.dumps(_sequential(layers[0].input_size, configs)))
         with h5py.File(weights, "w") as file:
             file.create_group("vars").attrs["name"] = "sequential"

@@ -102,6 +102,7 @@ class _Graph:
     def _add_layers(self) -> None:
         sizes = ["batch", "seq_len"] if self.batch_first else ["seq_len", "batch"]
         self._declare(self.inputs, "X", [*sizes, self.layers[0].input_size])
+        self._declare(self.outputs, "Y", [*sizes, self.layers[-1].output_size])
         value = self._node("Transpose", ["X"], "X_time_major", perm=[1, 0, 2]) if self.batch_first else "X"
         self._add_state_shape(value)
         stacked = [(layer, k) for layer in self.layers for k in range(layer.num_layers)]
@@ -112,7 +113,6 @@ class _Graph:
             self._node("Transpose", [value], "Y", perm=[1, 0, 2])
         else:
             self.nodes[-1].output[0] = "Y"
-        self._declare(self.outputs, "Y", [*sizes, self.layers[-1].output_size])
 
     def _add_state_shape(self, x: str) -> None:
         """[1, N, 1], to which states expand."""

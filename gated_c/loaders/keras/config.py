@@ -162,25 +162,26 @@ def _input_shape(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Sequenc
 
 
 class _Tensor(NamedTuple):
-    """What a layer puts out: at which of its calls, which of its outputs."""
+    """What a layer puts out: at which of its calls, which of its outputs, and whether a ``keras_history`` says so."""
 
     layer: str
     node: int
     output: int
+    by_history: bool
 
 
-def _tensors(value: Any) -> Iterator[_Tensor]:
+def _tensors(value: Any, by_history: bool = False) -> Iterator[_Tensor]:
     """All tensors in a part of a config."""
     if isinstance(value, Mapping):
         config = value.get("config")
         if value.get("class_name") == "__keras_tensor__" and isinstance(config, Mapping):
-            yield from _tensors(config.get("keras_history"))
+            yield from _tensors(config.get("keras_history"), by_history=True)
         else:
             yield from _tensors(list(value.values()))
     elif isinstance(value, list | tuple):
         if len(value) >= 3 and [type(part) for part in value[:3]] == [str, int, int]:
-            yield _Tensor(*value[:3])
-            value = value[3:]
+            layer, node, output, *value = value
+            yield _Tensor(layer, node, output, by_history)
         for part in value:
             yield from _tensors(part)
 
@@ -193,7 +194,9 @@ class _Call(NamedTuple):
     arguments: dict[str, Any]
 
 
-def _call(layer: KerasLayer, node: int) -> _Call:
+def _call(layer: KerasLayer, tensor: _Tensor) -> _Call:
+    """The call of a layer that a tensor came out of."""
+    node = tensor.node - _first_node(layer, tensor)
     if not (isinstance(layer.nodes, list | tuple) and 0 <= node < len(layer.nodes)):
         raise FormatError(f"{shown(layer.name)}: inbound_nodes: expected at least {node + 1}")
     call = layer.nodes[node]
@@ -212,6 +215,21 @@ def _call(layer: KerasLayer, node: int) -> _Call:
     return _Call(inputs, masks, {name: value for name, value in keywords.items() if value is not None})
 
 
+def _first_node(layer: KerasLayer, tensor: _Tensor) -> int:
+    """The number that a layer's first call goes by: 1 where a network's building, which no config holds, counts as 0.
+
+    It does for functional ones and, in Keras 2, for a Sequential that begins with an input; not in a ``keras_history``.
+    """
+    if tensor.by_history or not layer.is_network:
+        return 0
+    if layer.class_name != "Sequential":
+        return 1
+    is_keras_3 = any(isinstance(call, Mapping) for call in layer.nodes)
+    first = layer.parts("layers", "layers")[:1]
+    has_input = any(part.class_name == "InputLayer" or "batch_input_shape" in part.config for part in first)
+    return int(has_input and not is_keras_3)
+
+
 def _functional_path(network: KerasLayer, layers: Sequence[KerasLayer]) -> list[KerasLayer]:
     """Backwards from the output: each layer has one input."""
     by_name = {str(layer.config.get("name")): layer for layer in layers}
@@ -226,7 +244,7 @@ def _functional_path(network: KerasLayer, layers: Sequence[KerasLayer]) -> list[
         if layer.class_name == "InputLayer":
             path.append((layer, None, []))
             return _with_masks(path[::-1], by_name)
-        call = _call(layer, at.node)
+        call = _call(layer, at)
         _refuse_branch(layer, call, at)
         path.append((layer, call.inputs[0], call.masks))
         at = call.inputs[0]
@@ -281,7 +299,7 @@ def _masked_tensor(mask: _Tensor, by_name: Mapping[str, KerasLayer]) -> _Tensor 
         layer = by_name.get(mask.layer)
         if layer is None or layer.class_name not in ("NotEqual", operation):
             return None
-        inputs = _call(layer, mask.node).inputs
+        inputs = _call(layer, mask).inputs
         if len(inputs) != 1:
             return None
         if layer.class_name == "NotEqual":

@@ -22,7 +22,6 @@ from gated_c.loaders.keras.hdf5_objects import (
     DATATYPE,
     EXTERNAL_FILES,
     LAYOUT,
-    NEWER,
     UNDEFINED,
     Message,
     Structure,
@@ -43,7 +42,8 @@ _FLOATS = {(2, 5): "f2", (4, 8): "f4", (8, 11): "f8", (2, 8): "bfloat16"}
 #: How an array is laid out.
 _COMPACT, _CONTIGUOUS = 0, 1
 
-
+#: What to do about it.
+_IN_A_HEAP = "attributes in a newer form of HDF5 than Keras writes; save it again with Keras"
 _IN_PIECES = "an array in pieces, which may be compressed; save it again with Keras, or run h5repack -f NONE -l CONTI"
 
 
@@ -170,7 +170,7 @@ class Hdf5:
                 if attribute.name == name:
                     return list(self._strings(attribute))
             elif kind == ATTRIBUTE_INFO and is_elsewhere(data):
-                raise UnsupportedError(NEWER.format("attributes"))
+                raise UnsupportedError(_IN_A_HEAP)
         return None
 
     def _strings(self, attribute: _Attribute) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.loaders.keras.hdf5_dense import dense_links
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -24,9 +25,6 @@ ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
 _SHARED = 2  # a flag of messages
 _SOFT_LINK = 2  # a type of symbol table entries
 _HARD_LINK = 0  # a type of link messages
-
-#: What to do about it.
-NEWER = "the {} are stored in a newer form of HDF5 than Keras writes; save it again with Keras"
 
 
 class Message(NamedTuple):
@@ -77,7 +75,7 @@ class Structure:
         found: list[Message] = []
         for block in blocks:  # grows on the way
             for message in parse(*block):
-                self._visit(address)
+                self.visit(address)
                 if message.type == CONTINUATION:
                     start, size = unpack("QQ", message.data)
                     piece = self.block(start, size)
@@ -110,7 +108,8 @@ class Structure:
                 name, address = _link(data)
                 found[name] = address
             elif kind == LINK_INFO and is_elsewhere(data, 8):
-                raise UnsupportedError(NEWER.format("members of a group"))
+                (flags,) = unpack("xB", data)
+                found |= map(_link, dense_links(self, *unpack("QQ", data, 10 if flags & 1 else 2)))
         return found
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[str, int]]:
@@ -124,7 +123,7 @@ class Structure:
             if signature != b"SNOD":
                 raise FormatError(f"byte {node}: expected entries of a group")
             for n in range(count):
-                self._visit(node)
+                self.visit(node)
                 name, address, kind = self.unpack("QQI", node + 8 + 40 * n)
                 yield _terminated(names, name), 0 if kind == _SOFT_LINK else address
 
@@ -136,7 +135,7 @@ class Structure:
             if signature != b"TREE" or kind != 0:
                 raise FormatError(f"byte {node}: expected a tree of names")
             children = [self.unpack("Q", node + 32 + 16 * n)[0] for n in range(count)]
-            self._visit(node, 1 + count)
+            self.visit(node, 1 + count)
             if level:
                 nodes += children
             else:
@@ -157,14 +156,15 @@ class Structure:
         heap = self.block(address, size)
         at = 16
         while at + 16 <= size:
-            self._visit(address)
+            self.visit(address)
             index, length = unpack("H6xQ", heap, at)
             if index == 0:  # the space that is left
                 return
             yield index, heap[at + 16 : at + 16 + length]
             at += 16 + (length + 7) // 8 * 8
 
-    def _visit(self, address: int, count: int = 1) -> None:
+    def visit(self, address: int, count: int = 1) -> None:
+        """Count parts read, of which a file has no more than fit into it."""
         self._left -= count
         if self._left < 0:
             raise FormatError(f"byte {address}: more parts than fit into the file")

@@ -92,6 +92,7 @@ def _refuse_unknown(side: KerasLayer) -> None:
 
 
 def _masked(layer: KerasLayer, side: KerasLayer, return_sequences: bool, dialect: Dialect) -> str:
+    # Unrolled backwards, TensorFlow zeroes by a mask it forgot to turn around; its loop and ours do not.
     is_zero = return_sequences if layer.class_name == "Bidirectional" else side.option("zero_output_for_mask", False)
     if is_zero:
         return "zero"

@@ -12,7 +12,7 @@ from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Layer, Pool, Repeat, Reshape
 from gated_c.loaders.onnx.path import Path, Source
 from gated_c.loaders.onnx.tensors import AnyArray, Tensors, own
-from gated_c.loaders.onnx.values import CONSTANT, GIVEN, SIGNAL, Node, Value
+from gated_c.loaders.onnx.values import CONSTANT, GIVEN, SIGNAL, Node, Rows, Value
 from gated_c.spec import Array
 
 #: Bytes that a graph may compute and copy: this multiple of its files, and some for what is small anyway.
@@ -133,6 +133,11 @@ class Call:
         if array.size != 1:
             raise FormatError(f"{name}: expected one number, got {array.size}")
         return float(array.ravel()[0])
+
+    def are_full(self, lengths: Value) -> bool:
+        """Whether these lengths of sequences are the number of steps of x, whatever that is."""
+        full = Rows.of("T", self.network.sizes)
+        return lengths.kind == CONSTANT and all(length == full for length in distinct(lengths.array).flat)
 
     def axis(self, default: int, value: Value) -> int:
         return checked_axis(self.node.integer("axis", default), value)

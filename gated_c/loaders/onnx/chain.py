@@ -7,6 +7,7 @@ them. Which axis of x is time shows at the first recurrent node, so each possibi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from gated_c.loaders.onnx.graph import Graph
 from gated_c.loaders.onnx.path import Mark, Source
 from gated_c.loaders.onnx.patterns import fused
 from gated_c.loaders.onnx.recurrent import INITIAL_C, INITIAL_H, KINDS, SEQUENCE_LENS, B, P, W, X, recurrent_layer
-from gated_c.loaders.onnx.values import CONSTANT, GIVEN, GIVEN_VALUE, SIGNAL, Node, Rows, Value, constant
+from gated_c.loaders.onnx.values import GIVEN, GIVEN_VALUE, SIGNAL, Node, Value, constant
 from gated_c.spec import LayerSpec
 
 #: What the axes of x may be, by their number; "": features.
@@ -50,8 +51,7 @@ class Reading:
         """The chain from the input ``x``, whose axes are these, to the output."""
         self.batch_first = form[0] == "N"
         self.values[x] = self._input(self.graph.inputs[x], form)
-        for at in self.graph.order(self.graph.outputs):
-            self.run(self.graph.node(at))
+        self._run_all([self.graph.node(at) for at in self.graph.order(self.graph.outputs)])
         outputs = [self.value(name) for name in self.graph.outputs if name]
         signals = [value for value in outputs if value.kind == SIGNAL]
         if not signals:
@@ -72,6 +72,17 @@ class Reading:
                 raise FormatError(f"'{shown(name)}' is made by nothing")
             self.values[name] = constant(self.graph.tensors.array(self.graph.initializers[name]))
         return self.values[name]
+
+    def _run_all(self, nodes: Sequence[Node]) -> None:
+        """Compute their outputs, each of which is kept until its last use: weights in pieces are large."""
+        uses = Counter(name for node in nodes for name in node.inputs)
+        uses.update(self.graph.outputs)
+        for node in nodes:
+            self.run(node)
+            uses.subtract(node.inputs)
+            for name in node.inputs:
+                if not uses[name]:
+                    self.values.pop(name, None)
 
     def run(self, node: Node) -> None:
         """Compute a node's outputs."""
@@ -110,6 +121,7 @@ class Reading:
         x = self._steps_and_rows(call, layout)
         lengths = self._lengths(call)
         self._check_initial(call)
+        self.graph.tensors.release_pages()
         layer = recurrent_layer(node, call.taken, call.network.clip)
         layer = replace(layer, batch_first=self.batch_first)
         parent = call.features(x)
@@ -152,8 +164,7 @@ class Reading:
         lengths = call.optional(SEQUENCE_LENS)
         if lengths is None or lengths.kind == GIVEN:
             return lengths is not None
-        full = Rows.of("T", self.network.sizes)
-        if lengths.kind != CONSTANT or not all(length == full for length in distinct(lengths.array).flat):
+        if not call.are_full(lengths):
             raise UnsupportedError(
                 "sequence_lens that are neither an input nor the length of x; give `lengths` instead"
             )
@@ -263,5 +274,5 @@ def _place(node: Node) -> Iterator[None]:
         yield
     except (UnsupportedError, FormatError) as error:
         raise type(error)(f"{node}: {error}") from None
-    except (ValueError, IndexError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, TypeError, ArithmeticError) as error:
         raise FormatError(f"{node}: {error}") from None

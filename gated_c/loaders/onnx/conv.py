@@ -19,6 +19,8 @@ def pad(call: Call) -> Value:
     if axes is not None or len(pads) != 2 * value.array.ndim or call.node.text("mode", "constant") != "constant":
         raise UnsupportedError("other than zeros before the first step")
     before = {axis: int(amount) for axis, amount in enumerate(pads[: len(pads) // 2]) if amount}
+    if any("N" in value.rows[axis] for axis in before):
+        raise WrongOrder("pads the batch")
     filler = call.number("value", 2, 0.0)
     if filler or any(pads[len(pads) // 2 :]) or any(value.rows[axis] != "T" or n < 0 for axis, n in before.items()):
         raise UnsupportedError("other than zeros before the first step")
@@ -31,7 +33,7 @@ def pad(call: Call) -> Value:
 
 def conv(call: Call) -> Value:
     """Along time, of [N,C,T] or with more axes of size 1, and only back in time."""
-    value, weight, bias = call.signal(), call.weight(1), call.weight(2)
+    value, weight, bias = call.signal(), call.constant(1), call.weight(2)
     spatial = value.array.ndim - 2
     if spatial < 1 or weight is None or weight.ndim != value.array.ndim:
         raise FormatError("expected an axis of steps and W of as many axes")

@@ -13,7 +13,7 @@ from gated_c.loaders.onnx import parts as onnx_parts
 from gated_c.loaders.onnx.call import Call, WrongOrder, checked_axis, distinct, vector
 from gated_c.loaders.onnx.conv import conv, pad
 from gated_c.loaders.onnx.path import Mark
-from gated_c.loaders.onnx.patterns import combined
+from gated_c.loaders.onnx.patterns import combined, normalized_rows
 from gated_c.loaders.onnx.tensors import AnyArray
 from gated_c.loaders.onnx.values import CONSTANT, GIVEN, SIGNAL, Value, without_axes
 from gated_c.spec import Activation
@@ -40,6 +40,9 @@ _FLOATS = (1, 10, 11, 16)
 _INTEGERS = "cast to integers"
 
 _SELU = (1.6732632423543772, 1.0507009873554805)
+
+#: Over time.
+_REDUCTIONS = {"ReduceMean": "mean", "ReduceMax": "max"}
 
 #: Exporters write this, float32's, where they mean no bound.
 _LEAST = -3.4e38
@@ -76,7 +79,10 @@ def swish(call: Call) -> Value:
 
 
 def prelu(call: Call) -> Value:
-    return _activated(call, Activation.of("leaky_relu", call.number("slope", 1, 0.0)))
+    slope = call.constant(1)
+    if slope is None or slope.size != 1:
+        raise UnsupportedError("a slope for each feature")
+    return _activated(call, Activation.of("leaky_relu", float(slope.ravel()[0])))
 
 
 def shrink(call: Call) -> Value:
@@ -128,6 +134,8 @@ def layer_normalization(call: Call) -> Value:
 
 def batch_normalization(call: Call) -> Value:
     value = call.signal()
+    if value.array.ndim > 1 and value.rows[1]:
+        return normalized_rows(call)
     if call.node.integer("training_mode", 0) or not call.node.integer("spatial", 1):
         raise UnsupportedError("training_mode, or statistics of every step")
     scale, shift, mean, variance = (call.weight(at) for at in range(1, 5))
@@ -139,8 +147,7 @@ def batch_normalization(call: Call) -> Value:
 
 
 def matmul(call: Call) -> Value:
-    weight = call.weight(1)
-    value = call.signal()
+    weight, value = call.constant(1), call.signal()
     if weight is None or weight.ndim < 2 or weight.size != weight.shape[-1] * weight.shape[-2]:
         raise UnsupportedError("a product with more than one matrix")
     weight = weight.reshape(weight.shape[-2:])
@@ -189,13 +196,13 @@ def cast(call: Call) -> Value:
 
 
 def reduce(call: Call) -> Value:
-    """The mean or largest over time: a Pool. The mean of features only in a pattern."""
+    """The mean or largest over time: a Pool. Over features only in a pattern."""
     value = call.signal()
     axes = call.integers("axes", 1)
     reduced = {checked_axis(int(axis), value) for axis in axes or range(value.array.ndim)}
     for axis in sorted(reduced):
-        if value.rows[axis] == "T":
-            value = call.pooled(value, axis, "mean" if call.node.op == "ReduceMean" else "max")
+        if value.rows[axis] == "T" and call.node.op in _REDUCTIONS:
+            value = call.pooled(value, axis, _REDUCTIONS[call.node.op])
         elif value.rows[axis]:
             raise WrongOrder("over an axis of rows")
         elif value.array.shape[axis] > 1:
@@ -204,14 +211,15 @@ def reduce(call: Call) -> Value:
 
 
 def _marked(call: Call, value: Value, axis: int) -> Value:
-    if call.node.op != "ReduceMean":
+    kind = {"ReduceMean": "mean", "ReduceSumSquare": "sum of squares"}.get(call.node.op)
+    if kind is None:
         raise UnsupportedError("over features")
-    return call.after(value, axis, call.path.mark(call.features(value, axis), "mean", call.node.name, 1))
+    return call.after(value, axis, call.path.mark(call.features(value, axis), kind, call.node.name, 1))
 
 
 def global_pool(call: Call) -> Value:
     value = call.signal()
-    kind = "mean" if call.node.op == "GlobalAveragePool" else "max"
+    kind = "max" if "Max" in call.node.op else "mean"
     for axis in range(2, value.array.ndim):
         if value.rows[axis] == "T":
             value = call.pooled(value, axis, kind)
@@ -220,15 +228,29 @@ def global_pool(call: Call) -> Value:
     return value
 
 
+def pool(call: Call) -> Value:
+    """With a window of all steps: global."""
+    sizes = call.signal().sizes(call.network.sizes)[2:]
+    padding = any(call.node.integers("pads") or ()) or call.node.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if padding or set(call.node.integers("dilations") or (1,)) != {1} or call.node.integers("kernel_shape") != sizes:
+        raise UnsupportedError("with a window other than the whole sequence")
+    return global_pool(call)
+
+
 def part(call: Call) -> Value:
     """An operator that only makes sense in a pattern."""
     value = call.signal()
-    kind = {"Erf": "erf", "Sqrt": "sqrt", "Pow": "square"}[call.node.op]
-    exponent = call.constant(1)
-    if exponent is not None and not np.all(distinct(exponent) == 2):
-        raise UnsupportedError("an exponent other than 2")
+    kind = _power(call) if call.node.op == "Pow" else {"Erf": "erf", "Sqrt": "sqrt"}[call.node.op]
     source, local = call.path.only(value.array)
     return call.mapped(value, call.path.mark(source, kind, call.node.name, source.size), local)
+
+
+def _power(call: Call) -> str:
+    exponent = call.constant(1)
+    for number, kind in ((2, "square"), (3, "cube")):
+        if exponent is not None and np.all(distinct(exponent) == number):
+            return kind
+    raise UnsupportedError("an exponent other than 2 and 3")
 
 
 def negative(call: Call) -> Value:
@@ -276,7 +298,8 @@ OPERATORS: dict[str, Callable[[Call], Value | Sequence[Value]]] = {
     **dict.fromkeys(_FUNCTIONS, function),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), arithmetic),
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
-    **dict.fromkeys(("ReduceMean", "ReduceMax"), reduce),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSumSquare"), reduce),
+    **dict.fromkeys(("AveragePool", "MaxPool"), pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
     **dict.fromkeys(("Erf", "Sqrt", "Pow"), part),
     "Selu": selu,
@@ -292,6 +315,7 @@ OPERATORS: dict[str, Callable[[Call], Value | Sequence[Value]]] = {
     "Gather": gather,
     "Cast": cast,
     "Neg": negative,
+    "ReverseSequence": onnx_parts.reverse_sequence,
     "Pad": pad,
     "Conv": conv,
 }

@@ -15,6 +15,9 @@ from gated_c.loaders.onnx.values import SIGNAL, Rows, Value, is_number, without_
 _ENDLESS = 2**31 - 1
 _MAX_NDIM = 16
 
+#: Attributes of ReverseSequence and their defaults.
+_SEQUENCE_AXES = (("time_axis", 0), ("batch_axis", 1))
+
 
 def concat(call: Call) -> Value:
     values = [call.value(at) for at in range(len(call.inputs))]
@@ -89,6 +92,17 @@ def _rows_sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step
             return call.pooled(value, axis, "first")
     what = "steps other than all, the first or the last" if "T" in value.rows[axis] else "rows other than all"
     raise UnsupportedError(what)
+
+
+def reverse_sequence(call: Call) -> Value:
+    """Of sequences that are all of the full length."""
+    value, lengths = call.signal(), call.value(1)
+    time, rows = (checked_axis(call.node.integer(name, default), value) for name, default in _SEQUENCE_AXES)
+    if "N" in value.rows[time] or "T" in value.rows[rows]:
+        raise WrongOrder("takes steps for rows of the batch, or the opposite")
+    if value.rows[time] != "T" or not call.are_full(lengths):
+        raise UnsupportedError("other than all steps")
+    return _flipped(call, value)
 
 
 def _flipped(call: Call, value: Value) -> Value:

@@ -49,6 +49,7 @@ class Path:
         self._starts: list[int] = []
         self._next = 0
         self._unmasked: dict[Source, Source] = {}
+        self._slices: dict[tuple[Source, int, int], Source] = {}
 
     def add(
         self,
@@ -101,7 +102,10 @@ class Path:
             raise UnsupportedError("the features in another order")
         if (start, stop) == (0, source.size):
             return source
-        return self.append(source, Slice(source.size, start, stop))
+        part = (source, start, stop)
+        if part not in self._slices:
+            self._slices[part] = self.append(source, Slice(source.size, start, stop))
+        return self._slices[part]
 
     def unmasked(self, source: Source) -> Source:
         """The source as a layer sees it that knows nothing of ``sequence_lens``."""

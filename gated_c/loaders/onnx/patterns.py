@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isclose, sqrt
+from math import isclose, pi, sqrt
 
 import numpy as np
 
 from gated_c.errors import UnsupportedError
 from gated_c.layers import LINEAR, Affine, Conv, Dense, Elementwise, Layer, LayerNorm, Merge, Reshape
-from gated_c.loaders.onnx.call import Call
+from gated_c.loaders.onnx.call import Call, distinct
 from gated_c.loaders.onnx.path import Mark, Source
-from gated_c.loaders.onnx.tensors import AnyArray
 from gated_c.loaders.onnx.values import Value
 from gated_c.spec import Activation
 
@@ -23,50 +22,76 @@ _PRODUCTS: tuple[tuple[tuple[object, ...], str, float], ...] = (
     (("softplus", "tanh"), "mish", 1.0),
     (((sqrt(0.5), 0.0), "erf", (1.0, 1.0)), "gelu", 2.0),
     (((1.0, 3.0), "relu6"), "hard_silu", 6.0),
+    (("cubic", (sqrt(2 / pi), 0.0), "tanh", (1.0, 1.0)), "gelu_tanh", 2.0),
 )
+
+#: x + 0.044715 x^3 is a part of the last one, "cubic".
+_CUBIC = (0.044715, 0.0)
 
 _MERGES = {"Add": "sum", "Mul": "mul"}
 
 
 def combined(call: Call, a: Value, b: Value) -> Value:
     """A node that takes two signals."""
-    (of_a, local_a), (of_b, local_b) = call.path.only(a.array), call.path.only(b.array)
+    path, op = call.path, call.node.op
+    (of_a, local_a), (of_b, local_b) = path.only(a.array), path.only(b.array)
     if a.rows == b.rows and a.array.shape == b.array.shape:
-        if call.node.op in _MERGES and of_a is of_b and (merged := _merged(call, a, of_a, local_a, local_b)):
-            return merged
-        if call.node.op == "Mul" and np.array_equal(local_a, local_b):
-            source = _product(call, of_a, of_b) or _product(call, of_b, of_a)
-            if source is not None:
-                return call.mapped(a, source, local_a)
-    if a.rows == b.rows and b.array.size == 1 and (source := _normed(call, of_a, of_b)):
-        return call.mapped(a, source, local_a)
+        if np.array_equal(local_a, local_b) and (source := _activation(call, of_a, of_b)):
+            return call.mapped(a, source, local_a)
+        if op in _MERGES and (source := _merged(call, a, b)):
+            return a.with_array(path.numbers(source).reshape(a.array.shape))
+    if a.rows == b.rows and b.array.size == 1 and (source := _normed(call, path.whole(a.array.ravel()), of_b)):
+        return a.with_array(path.numbers(source).reshape(a.array.shape))
     raise UnsupportedError("a branch: joins two signals")
 
 
-def _merged(call: Call, value: Value, source: Source, first: AnyArray, second: AnyArray) -> Value | None:
+def _merged(call: Call, a: Value, b: Value) -> Source | None:
     """Both halves of the features: two directions become one."""
+    source, features = call.path.only(np.concatenate([a.array.ravel(), b.array.ravel()]))
     size = source.size // 2
-    halves = np.arange(size), np.arange(size) + size
-    parts = first.ravel(), second.ravel()
-    if not any(all(map(np.array_equal, parts, order)) for order in (halves, halves[::-1])):
+    orders = features, np.roll(features, size)
+    if not any(np.array_equal(order, np.arange(source.size)) for order in orders):
         return None
-    merge = call.path.append(source, Merge(size, _MERGES[call.node.op], name=call.node.name))
-    return value.with_array(call.path.numbers(merge).reshape(value.array.shape))
+    return call.path.append(source, Merge(size, _MERGES[call.node.op], name=call.node.name))
+
+
+def _activation(call: Call, a: Source, b: Source) -> Source | None:
+    """x and something made of x, which is an activation or a part of one."""
+    for x, other in ((a, b), (b, a)):
+        source = _product(call, x, other) if call.node.op == "Mul" else None
+        if call.node.op == "Add" and _consists_of(x, other, ("cube", _CUBIC)):
+            source = call.path.mark(x, "cubic", call.node.name, x.size)
+        if source is not None:
+            return source
+    return None
 
 
 def _product(call: Call, x: Source, factor: Source) -> Source | None:
     """x, perhaps a number of times, times a function of x: an activation."""
     if x is factor:
         return call.path.mark(x, "square", call.node.name, x.size)
-    times = 1.0
+    if _consists_of(x, factor, ("square",)):
+        return call.path.mark(x, "cube", call.node.name, x.size)
+    if source := _gated(call, x, factor):
+        return source
     if isinstance(x.layer, Affine) and x.parent is not None and (pair := _pair(x.layer)) and pair[1] == 0:
-        times, x = pair[0], x.parent
-    steps = _steps(x, factor)
-    for pattern, name, scale in _PRODUCTS:
-        if steps is not None and len(steps) == len(pattern) and all(map(_fits, steps, pattern)):
-            activation = Elementwise(x.size, Activation.of(name), name=call.node.name)
-            return _times(call, call.path.append(x, activation), scale * times)
+        source = _gated(call, x.parent, factor)
+        return None if source is None else _times(call, source, pair[0])
     return None
+
+
+def _gated(call: Call, x: Source, factor: Source) -> Source | None:
+    for pattern, name, scale in _PRODUCTS:
+        if _consists_of(x, factor, pattern):
+            activation = Elementwise(x.size, Activation.of(name), name=call.node.name)
+            return _times(call, call.path.append(x, activation), scale)
+    return None
+
+
+def _consists_of(x: Source, source: Source, pattern: tuple[object, ...]) -> bool:
+    """Whether these are the layers between two sources."""
+    steps = _steps(x, source)
+    return steps is not None and len(steps) == len(pattern) and all(map(_fits, steps, pattern))
 
 
 def _times(call: Call, source: Source, factor: float) -> Source:
@@ -117,6 +142,21 @@ def _normed(call: Call, x: Source, other: Source) -> Source | None:
     return (
         None if scale != 1 else call.path.append(x.parent, LayerNorm(x.size, None, None, epsilon, name=call.node.name))
     )
+
+
+def normalized_rows(call: Call) -> Value:
+    """BatchNormalization whose statistics are those of every step: what tf2onnx makes of a LayerNorm."""
+    value, (mean, variance) = call.signal(), (call.signal(at) for at in (3, 4))
+    x = call.path.whole(value.array.ravel())
+    (of_mean, _), (of_variance, _) = call.path.only(mean.array), call.path.only(variance.array)
+    parts = ("centred", "sum of squares", (1 / x.size, 0.0))
+    if not (_consists_of(x, of_mean, ("mean",)) and _consists_of(x, of_variance, parts)):
+        raise UnsupportedError("statistics other than those of every step")
+    if np.any(distinct(call.value(1).array) != 1) or np.any(distinct(call.value(2).array) != 0):
+        raise UnsupportedError("scale and B of every step")
+    layer = LayerNorm(x.size, None, None, call.node.number("epsilon", 1e-5), name=call.node.name)
+    source = call.path.append(x, layer)
+    return value.with_array(call.path.numbers(source).reshape(value.array.shape))
 
 
 def _is_mark(source: Source, kind: str) -> bool:

@@ -58,6 +58,12 @@ class Tensors:
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
         return flat.reshape(shape)
 
+    def release_pages(self) -> None:
+        """Let what was read so far leave this process's memory, where systems can; arrays stay valid."""
+        for data in (self.file, *self._external.values()):
+            if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                data.obj.madvise(mmap.MADV_DONTNEED)
+
     def _outside(self, tensor: Any, where: str) -> memoryview:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         data = self._file_beside(entries.get("location", ""), where)
@@ -89,7 +95,7 @@ def own(array: AnyArray) -> Array:
 def _mapped(path: str, where: str) -> memoryview:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FormatError(f"{where}: expected a regular file")
+            raise ValueError("expected a regular file")
         with open(path, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:

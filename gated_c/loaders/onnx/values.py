@@ -109,6 +109,12 @@ class Rows:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __lt__(self, other: Any) -> bool:
+        return bool(int(self) < other)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(int(self) > other)
+
     def __int__(self) -> int:
         if self.size is None:
             raise UnsupportedError("arithmetic on a size that the file does not say")

@@ -15,7 +15,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from gated_c.errors import UnsupportedError
-from gated_c.layers import Layer, PlainLayer, Pool, Repeat, Reshape, Slice
+from gated_c.layers import Embedding, Layer, PlainLayer, Pool, Repeat, Reshape, Slice
 from gated_c.spec import LayerSpec
 
 Axis: TypeAlias = tuple[str, ...]
@@ -65,6 +65,7 @@ class Flow:
 
     ``width`` are the features that the last layer gives, ``None`` as long as no layer told; layers until then have
     size 0. ``cut`` are those of them that are left, ``None`` all. ``parts`` and ``stack`` are the sizes of D and L.
+    ``lengths`` are those that it was packed by. What was made integers, ``as_integers``, is for an Embedding only.
     ``steps_added`` before and after the sequence are for a convolution only. ``place`` names the layers to come.
     """
 
@@ -75,6 +76,8 @@ class Flow:
     parts: int = 1
     stack: int = 1
     packed: bool = False
+    lengths: Any = None
+    as_integers: bool = False
     is_state: bool = False
     steps_added: tuple[int, int] = (0, 0)
     place: str = ""
@@ -137,13 +140,17 @@ class Flow:
         """After one more layer; the axes stay."""
         if any(self.steps_added):
             raise UnsupportedError("reads steps that padding added; expected a causal Conv1d there")
+        if self.as_integers and not isinstance(layer, Embedding):
+            raise UnsupportedError("computes with what was made integers; expected an Embedding")
         flow = self.sized(layer.input_size) if self.width is None and layer.input_size else self
         if (flow.size or 0) != layer.input_size:
             raise UnsupportedError(f"expected {layer.input_size} features, got {flow.size} in {self}")
         if isinstance(layer, PlainLayer):
             layer = replace(layer, name=self.place)
         layers = (*flow.chain, layer)
-        return replace(flow, layers=layers, width=layer.output_size or None, cut=None, is_state=False)
+        return replace(
+            flow, layers=layers, width=layer.output_size or None, cut=None, is_state=False, as_integers=False
+        )
 
     def sized(self, size: int) -> Flow:
         """The layers so far get their size from the first that knows it."""
@@ -199,7 +206,7 @@ class Flow:
         if "T" not in self.letters and self.size:
             if steps == ((),) and self.replaced(at).holds("N", "F"):
                 return self.then(Repeat(size=self.size, steps=1)).replaced(at, ("T",))
-            if self.axes == (("N",), ("D",), ("H",)):
+            if self.holds(*({"T": "D", "F": "H"}.get(letter, letter) for letter in order)):
                 flow = self.then(Reshape(0, self.size, self.parts, self.size // self.parts))
-                return flow.with_axes(("N",), ("T",), flow.feature)
+                return flow.with_axes(*(flow.feature if letter == "F" else (letter,) for letter in order))
         raise UnsupportedError(f"expected [{', '.join(order)}], got {self}")

@@ -13,11 +13,24 @@ import numpy as np
 import torch
 from torch import nn
 
+from gated_c.arrays import Array
 from gated_c.errors import UnsupportedError
-from gated_c.layers import Affine, Conv, Dense, Elementwise, Embedding, Flip, LayerNorm, Merge, Softmax, Unmask
+from gated_c.layers import (
+    Affine,
+    Conv,
+    Dense,
+    Elementwise,
+    Embedding,
+    Flip,
+    Layer,
+    LayerNorm,
+    Merge,
+    Softmax,
+    Unmask,
+)
 from gated_c.loaders.torch.flow import Flow
 from gated_c.loaders.torch.module import LiveTensor, read_recurrent
-from gated_c.spec import Activation, Array
+from gated_c.spec import Activation, LayerSpec
 
 
 class Unknown:
@@ -29,7 +42,10 @@ class Zeros(Unknown):
 
 
 class Argument(Unknown):
-    """What the caller passes to ``forward`` besides x: a state, or lengths."""
+    """What the caller passes to ``forward`` besides x: a state, or lengths; ``part`` of it if that is a tuple."""
+
+    def __init__(self, part: int | None = None) -> None:
+        self.part = part
 
 
 class CellState(Unknown):
@@ -149,6 +165,8 @@ def _check_initial(hx: Any) -> None:
         is_zero = isinstance(part, torch.Tensor) and not part.any()
         if not (part is None or is_zero or isinstance(part, Zeros | Argument)):
             raise UnsupportedError("an initial state that is neither zeros nor an argument of forward")
+    if isinstance(hx, tuple | list) and [getattr(part, "part", None) for part in hx] == [1, 0]:
+        raise UnsupportedError("an initial state of which h and c are swapped")
 
 
 def cell(module: Any, *args: Any, **kwargs: Any) -> Flow:
@@ -218,11 +236,25 @@ def adaptive_pool(x: Flow, kind: str, output_size: Any) -> Flow:
 
 
 def pack(x: Flow, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Flow:
-    """``lengths`` are our own ``lengths``."""
+    """``lengths`` are our own ``lengths``, which hold from x on: no layer before may look at a step behind."""
     if not isinstance(lengths, Argument):
         raise UnsupportedError("lengths that are no argument of forward")
+    if x.lengths not in (None, lengths):
+        raise UnsupportedError("other lengths than before")
     x = x.arranged(*("NTF" if batch_first else "TNF"))
-    return replace(x, packed=True)
+    layers = _without_last_unmask(x.chain)
+    return replace(x, layers=layers, width=x.size, cut=None, packed=True, lengths=lengths)
+
+
+def _without_last_unmask(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """What was unpacked and is packed again needs none."""
+    for at in reversed(range(len(layers))):
+        layer = layers[at]
+        if isinstance(layer, Unmask):
+            return layers[:at] + layers[at + 1 :]
+        if isinstance(layer, LayerSpec) or not (layer.stepwise or isinstance(layer, Conv)):
+            raise UnsupportedError(f"after {layer.name or 'a layer'}, which takes all steps; expected it after packing")
+    return layers
 
 
 def unpack(
@@ -232,4 +264,4 @@ def unpack(
     if padding_value:
         raise UnsupportedError(f"padding_value {padding_value}; expected 0")
     x = replace(x, packed=False).then(Unmask(size=x.size or 0))
-    return x.with_axes(*((("N",), ("T",)) if batch_first else (("T",), ("N",))), x.feature), Argument()
+    return x.with_axes(*((("N",), ("T",)) if batch_first else (("T",), ("N",))), x.feature), x.lengths

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gated_c.arrays import Array
 from gated_c.errors import UnsupportedError
 from gated_c.layers import Layer
 from gated_c.loaders.torch.state_dict import StoredTensor, find_modules
-from gated_c.spec import Array, LayerSpec
+from gated_c.spec import LayerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ def from_module(module: Any) -> list[Layer]:
     may be the state or the lengths. Dropout and BatchNorm are those of inference, whatever ``module.training`` says.
 
     Rows, steps and features come as a Model takes and gives them: where ``forward`` merges rows and steps at its end,
-    y has them apart; where it adds an axis for the only feature of x, x is to have it.
+    y has them apart; where it adds an axis for the only feature of x, x is to have it. Where it packs by lengths and
+    unpacks, PyTorch ends the sequence with the longest row, so x has to end there too.
 
     Raises ``UnsupportedError`` with what cannot be followed and where, and names the recurrent modules inside.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import rnn
 
+from gated_c.arrays import Array
 from gated_c.errors import UnsupportedError
 from gated_c.layers import Affine
 from gated_c.loaders.torch import joins as joins
@@ -24,7 +26,6 @@ from gated_c.loaders.torch import views as views
 from gated_c.loaders.torch.activations import ACTIVATIONS
 from gated_c.loaders.torch.flow import Flow
 from gated_c.loaders.torch.layers import Unknown, Zeros
-from gated_c.spec import Array
 
 
 class Maximum(NamedTuple):
@@ -41,9 +42,18 @@ def same(x: Flow, *args: Any, **kwargs: Any) -> Flow:
 def _to(x: Flow, *args: Any, **kwargs: Any) -> Flow:
     """Devices do not matter; x may be made float32, or integers if it is ids."""
     for dtype in (*args, *kwargs.values()):
-        is_integer = isinstance(dtype, torch.dtype) and not dtype.is_floating_point
-        if isinstance(dtype, torch.dtype) and dtype != torch.float32 and not (is_integer and not x.layers):
+        if not isinstance(dtype, torch.dtype) or dtype == torch.float32:
+            continue
+        if dtype not in (torch.int32, torch.int64) or x.layers:
             raise UnsupportedError(f"{dtype}; expected torch.float32")
+        x = replace(x, as_integers=True)
+    return x
+
+
+def _dropout(x: Flow, p: float = 0.5, training: bool = True, train: bool = True) -> Flow:
+    """Those of ``torch.nn`` say that this is no training; ``train`` is what ``torch.dropout`` calls it."""
+    if p and training and train:
+        raise UnsupportedError("drops at inference too; expected training=self.training")
     return x
 
 
@@ -175,9 +185,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("dim", "ndimension"), lambda x: len(x.axes)),
     **dict.fromkeys(("new_zeros", "zeros_like"), lambda x, *args, **kwargs: Zeros()),
     "to": _to,
-    **dict.fromkeys(("long", "int"), lambda x: _to(x, torch.long)),
+    **dict.fromkeys(("long", "int"), lambda x: _to(x, torch.int64)),
     **dict.fromkeys(("contiguous", "clone", "detach", "float", "cpu", "cuda", "type_as"), same),
-    **dict.fromkeys(("dropout", "dropout1d", "alpha_dropout", "feature_alpha_dropout"), same),
+    **dict.fromkeys(("dropout", "dropout1d", "alpha_dropout", "feature_alpha_dropout"), _dropout),
 }
 
 #: Those that can join parts of one layer's features.

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 from typing import Any
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders.names import MAX_NAME, shown
-from gated_c.spec import Array, LayerSpec
+from gated_c.spec import LayerSpec
 
 _PREFIX = r"(?:(?P<prefix>.+)\.)?"
 _WEIGHT = r"(?P<weight>(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))(?:_l\d{1,6}(?:_reverse)?)?)"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders.names import shown
 from gated_c.loaders.torch.state_dict import StoredTensor
 from gated_c.loaders.torch.unpickler import Global
-from gated_c.spec import Array
 
 #: Bytes per element of every storage class of PyTorch.
 ITEM_SIZES = {

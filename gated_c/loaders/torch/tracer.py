@@ -19,7 +19,7 @@ from gated_c.errors import UnsupportedError
 from gated_c.loaders.torch.flow import Flow
 from gated_c.loaders.torch.layers import MODULES
 from gated_c.loaders.torch.state_dict import join
-from gated_c.loaders.torch.values import Failure, Values, operation
+from gated_c.loaders.torch.values import IN_PLACE_OPERATORS, Failure, Values, operation
 
 _PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
 
@@ -56,6 +56,8 @@ class PathTracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
     def _patches(self) -> Iterator[Any]:
         """Calls are recorded as a whole however the code spells them, such as ``super().forward(x)``."""
         yield _replaced(fx.Proxy, "__len__", lambda obj: self.length_of(obj))
+        for function in IN_PLACE_OPERATORS:
+            yield _replaced(fx.Proxy, f"__{function.__name__}__", self._recorded(function))
         for kind in MODULES:
             yield _replaced(kind, "forward", self._recorded(kind.forward))
         for function in _PACKING:
@@ -105,6 +107,8 @@ class PathTracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> fx.Node:
         node = super().create_node(kind, target, args, kwargs, *more, **options)
         module = self.root.get_submodule(target) if kind == "call_module" else None
+        if self.values.writes_into_constant(node):
+            raise UnsupportedError(f"{self._place_of(node)}: writes into a constant tensor")
         try:
             self.values[node] = self.values.value(node, module, self._name_of(node))
         except UnsupportedError as error:

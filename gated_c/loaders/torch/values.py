@@ -29,6 +29,15 @@ _KEEPING = frozenset(
 #: Arguments that change no result.
 _IGNORED = frozenset({"inplace", "_stacklevel"})
 
+#: Methods that change a tensor, but none of its numbers or axes.
+_HARMLESS = frozenset({"requires_grad_", "detach_"})
+
+#: Python's ``+=`` and its like, which write in place as well.
+IN_PLACE_OPERATORS = (
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
+    *(operator.ifloordiv, operator.imod, operator.ipow),
+)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -44,7 +53,7 @@ class Values(dict[fx.Node, Any]):
         super().__init__()
         self.start = start
         self.constants: dict[str, torch.Tensor] = {}
-        self._overwritten: set[fx.Node] = set()
+        self._overwritten: dict[str, set[fx.Node]] = {}
 
     @property
     def progress(self) -> int:
@@ -66,6 +75,7 @@ class Values(dict[fx.Node, Any]):
         if node.op == "get_attr":
             return self.constants.get(str(node.target), Unknown())
         self._check_overwritten(node)
+        self._note_write(node)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.__getitem__)
         found = list(leaves((args, kwargs)))
         if node.op == "output":
@@ -92,17 +102,23 @@ class Values(dict[fx.Node, Any]):
         if name not in JOINING:
             _check_one_path(name, args, kwargs)
         kwargs = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
-        result = bound(handler, *args, **kwargs)()
-        if _writes_in_place(node) and isinstance(args[0], Flow) and result.layers != args[0].layers:
-            self._overwritten = set(self)
-        return result
+        return bound(handler, *args, **kwargs)()
+
+    def writes_into_constant(self, node: fx.Node) -> bool:
+        """Whether it writes what only the data tells into a tensor with which Python computes by itself."""
+        return any(isinstance(self[target], torch.Tensor) for target in _written(node))
+
+    def _note_write(self, node: fx.Node) -> None:
+        """After a write in place only its result is followed: all others may share its memory."""
+        for target in _written(node):
+            for memory in map(_memory_of, leaves(self[target])):
+                self._overwritten[memory] = set(self)
 
     def _check_overwritten(self, node: fx.Node) -> None:
-        """After a write in place only its result is followed: others may share its memory. Final states do not."""
         if operation(node) in QUERIES:
             return
-        for read in self._overwritten.intersection(node.all_input_nodes):
-            if any(isinstance(value, Flow) and not value.is_state for value in leaves(self[read])):
+        for read in node.all_input_nodes:
+            if any(read in self._overwritten.get(_memory_of(value), ()) for value in leaves(self[read])):
                 raise UnsupportedError("reads what may have been written over in place")
 
 
@@ -134,9 +150,22 @@ def _takes_element(node: fx.Node, args: Any) -> bool:
     return node.target in (operator.getitem, getattr) and isinstance(args[0], tuple | list | dict)
 
 
-def _writes_in_place(node: fx.Node) -> bool:
+def _written(node: fx.Node) -> list[fx.Node]:
+    """The tensors into which a call writes: ``out``, or the first if it works in place."""
     name = getattr(node.target, "__name__", str(node.target))
-    return bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__"))
+    if node.kwargs.get("out") is not None:
+        return [value for value in leaves(node.kwargs["out"]) if isinstance(value, fx.Node)]
+    in_place = name.endswith("_") and not name.endswith("__") and name not in _HARMLESS
+    if in_place or node.kwargs.get("inplace") or node.target in IN_PLACE_OPERATORS or name == "__setitem__":
+        return node.all_input_nodes[:1]
+    return []
+
+
+def _memory_of(value: Any) -> str:
+    """Values of different names never share memory: a final state is a copy."""
+    if isinstance(value, Flow):
+        return "state" if value.is_state else "path"
+    return "beside" if isinstance(value, Unknown) else ""
 
 
 def _check_one_path(name: str, args: Any, kwargs: Any) -> None:
@@ -155,8 +184,10 @@ def _beside_the_path(node: fx.Node, args: Any, kwargs: Any, found: list[Any]) ->
     if node.target is torch.zeros:
         return Zeros()
     if unknown and not _takes_element(node, args):
-        keeps = operation(node) in _KEEPING and isinstance(unknown[0], Zeros | Argument)
-        return unknown[0] if keeps else Unknown()
+        if operation(node) not in _KEEPING or not isinstance(unknown[0], Zeros | Argument):
+            return Unknown()
+        is_part = node.target is operator.getitem and type(args[1]) is int and isinstance(unknown[0], Argument)
+        return Argument(args[1]) if is_part else unknown[0]
     try:
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)

@@ -1,4 +1,9 @@
-# Declarations only: gated_c.h, line for line.
+"""`cimport gated_c`: the calls of gated_c.h, line for line, without the GIL; that header is the manual.
+
+An extension that uses them compiles with gated_c.get_include() and links to gated_c.get_library(). It finds that
+library once gated_c is imported, so import gated_c before it.
+"""
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int64_t
 
@@ -13,11 +18,17 @@ cdef extern from "gated_c.h" nogil:
         GATED_NOT_STREAMABLE
         GATED_UNKNOWN_ISA
         GATED_UNUSABLE_ISA
+        GATED_NO_FILE
+        GATED_BAD_FILE
+        GATED_UNSUPPORTED_FILE
         GATED_POOL_FULL
         GATED_UNKNOWN_ID
         GATED_REPEATED_ID
         GATED_BAD_SNAPSHOT
         GATED_FOREIGN_SNAPSHOT
+
+    int GATED_ABI_VERSION
+    int gated_abi_version()
 
     const char *gated_status_string(gated_status status)
 
@@ -28,6 +39,9 @@ cdef extern from "gated_c.h" nogil:
         GATED_RNN_RELU
         GATED_GRU_RESET_BEFORE
         GATED_RNN
+
+    int gated_cell_gates(gated_cell cell)
+    int gated_cell_has_c(gated_cell cell)
 
     ctypedef enum gated_function:
         GATED_SIGMOID
@@ -140,6 +154,18 @@ cdef extern from "gated_c.h" nogil:
 
     gated_status gated_model_create(const gated_layer *layers, int num_layers, gated_model **model)
     void gated_model_free(gated_model *model)
+    gated_status gated_model_open(const char *path, gated_model **model)
+
+    ctypedef struct gated_model_info:
+        int input_size
+        int output_size
+        int takes_ids
+        int gives_vector
+        int streamable
+        int64_t input_steps
+        int64_t output_steps
+
+    void gated_model_describe(const gated_model *model, gated_model_info *info)
     size_t gated_model_bytes(const gated_model *model)
     size_t gated_state_size(const gated_model *model, int64_t batch)
 
@@ -199,3 +225,19 @@ cdef extern from "gated_c.h" nogil:
     gated_status gated_isa_chosen(const gated_isa_info **isa)
     gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y,
                                 ptrdiff_t n)
+
+
+cdef inline gated_model *model_of(model) except NULL:
+    """The C model of a gated_c.Model: valid while that, or a handle of it, lives."""
+    return <gated_model *>PyCapsule_GetPointer(model.handle, "gated_c.gated_model")
+
+
+cdef inline gated_stream *stream_of(stream) except NULL:
+    """The C stream of a gated_c.Stream: valid while that, or a handle of it, lives. Both are one state, and calls from
+    C are not checked for use by two threads."""
+    return <gated_stream *>PyCapsule_GetPointer(stream.handle, "gated_c.gated_stream")
+
+
+cdef inline gated_pool *pool_of(pool) except NULL:
+    """The C pool of a gated_c.Pool, likewise."""
+    return <gated_pool *>PyCapsule_GetPointer(pool.handle, "gated_c.gated_pool")

@@ -1,0 +1,79 @@
+/* The layers of reading a .gated file, the format of which gated_c/loaders/native.py describes:
+ *
+ *   mapping.c     a path to bytes
+ *   tensors.c     bytes to named tensors and metadata: the container, which is safetensors
+ *   words.c       what the metadata say of a layer
+ *   gated_file.c  both to a model
+ *
+ * Everything here takes any bytes whatever: it reads inside them, allocates a small multiple of them, and ends. */
+#ifndef GATED_FILE_H
+#define GATED_FILE_H
+
+#include "gated_c.h"
+#include "json.h"
+
+/* mapping.c */
+typedef struct {
+    const unsigned char *bytes;
+    size_t size;
+} gated_mapping;
+
+gated_status gated_map_file(const char *path, gated_mapping *mapping);
+void gated_unmap_file(gated_mapping *mapping);
+
+/* crc32.c */
+typedef struct {
+    uint32_t table[8][256];
+} gated_crc32_tables;
+
+void gated_crc32_prepare(gated_crc32_tables *tables);
+
+/* Of what came before, 0 for nothing, and `data` behind it. */
+uint32_t gated_crc32(const gated_crc32_tables *tables, uint32_t crc, const void *data, size_t size);
+
+/* tensors.c */
+enum { GATED_MAX_AXES = 3 };
+
+typedef struct {
+    gated_text name;
+    const float *data;
+    int64_t size;
+    int64_t shape[GATED_MAX_AXES]; /* the first ones */
+    int axes;
+    int taken;                     /* by a layer */
+} gated_tensor;
+
+typedef struct {
+    const unsigned char *body;     /* behind the header */
+    size_t body_size;
+    gated_tensor *tensors;         /* sorted by name; owned */
+    int num_tensors;
+    gated_text version, layers, core, checksum; /* metadata; at == NULL: not there */
+} gated_tensor_file;
+
+/* `bytes`, on a multiple of 4, must outlive the result. GATED_BAD_FILE, after which the version may be known, or
+ * GATED_NO_MEMORY. Free it either way. */
+gated_status gated_tensor_file_read(const unsigned char *bytes, size_t size, gated_tensor_file *file);
+void gated_tensor_file_free(gated_tensor_file *file);
+
+/* NULL if there is none of that name. */
+gated_tensor *gated_find_tensor(const gated_tensor_file *file, gated_text name);
+
+/* words.c: what is said of one layer, before its weights are looked up */
+typedef struct {
+    gated_layer layer;
+    gated_text weight, bias;       /* names of tensors; at == NULL: none */
+    gated_recurrent recurrent;     /* of a stack, every layer alike */
+    int biases, peepholes;         /* it has them */
+    gated_options options[2];      /* by direction */
+    int num_options;               /* 0: the recurrent layers have none */
+} gated_words;
+
+/* Breaks `json` unless it says what a layer of its kind needs, and no more. *is_newer: it names what this build does not
+ * know. */
+gated_words gated_words_read(gated_json *json, int *is_newer);
+
+/* gated_file.c: gated_model_open of a file that is in memory, on a multiple of 4. */
+gated_status gated_model_read(const unsigned char *bytes, size_t size, gated_model **model);
+
+#endif

@@ -1,0 +1,265 @@
+/* .gated files: layers in the words of gated_c.h, under which their writer has put them down (gated_c/loaders/native.py),
+ * and their weights, to a model. */
+#include "file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEAST_LAYER = 40 }; /* characters: {"kind":"flip","input_size":1,"output_size":1} has a few more */
+
+typedef struct {
+    gated_tensor_file tensors;
+    char *text;                    /* of metadata, without its escapes */
+    gated_layer *layers;
+    gated_options (*options)[2];   /* of each layer, by direction */
+    int num_layers;
+    gated_recurrent *recurrent;    /* of all stacks, one behind the other */
+    int num_recurrent, max_recurrent;
+    int is_newer;                  /* something is named that this build does not know */
+} gated_reader;
+
+/* A tensor of exactly that shape; each is taken once, so that a model is no larger than its file. */
+static const float *take_tensor(gated_reader *reader, gated_text name, const int64_t *shape, int axes)
+{
+    gated_tensor *tensor = gated_find_tensor(&reader->tensors, name);
+    if (!tensor || tensor->taken || tensor->axes != axes || memcmp(tensor->shape, shape, axes * sizeof *shape) != 0)
+        return NULL;
+    tensor->taken = 1;
+    return tensor->data;
+}
+
+static void append(char *name, size_t *length, const char *word)
+{
+    while (*word)
+        name[(*length)++] = *word++;
+}
+
+static void append_number(char *name, size_t *length, int number)
+{
+    char digits[12];
+    int at = sizeof digits;
+    digits[--at] = 0;
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while (number /= 10);
+    append(name, length, digits + at);
+}
+
+/* Where a weight of a stack belongs. */
+typedef struct {
+    int stack, layer, direction;
+} gated_place;
+
+/* <stack>.<word>_l<layer>[_reverse], [rows, columns] or, without columns, [rows]. NULL is noted in *missing. */
+static const float *take_weight(gated_reader *reader, gated_place place, const char *word, int64_t rows, int64_t columns,
+                                int *missing)
+{
+    const int64_t shape[] = {rows, columns};
+    char name[64];
+    size_t length = 0;
+    append_number(name, &length, place.stack);
+    append(name, &length, ".");
+    append(name, &length, word);
+    append(name, &length, "_l");
+    append_number(name, &length, place.layer);
+    append(name, &length, place.direction ? "_reverse" : "");
+    const float *data = take_tensor(reader, (gated_text){name, length}, shape, columns ? 2 : 1);
+    *missing |= !data;
+    return data;
+}
+
+/* Every weight that one direction of one recurrent layer can have. */
+static int read_weights(gated_reader *reader, gated_place place, const gated_words *w, gated_recurrent *layer)
+{
+    const int64_t hidden = layer->hidden_size, rows = gated_cell_gates(layer->cell) * hidden;
+    const int64_t h_size = layer->proj_size ? layer->proj_size : hidden;
+    gated_weights *weights = &layer->weights[place.direction];
+    int missing = 0;
+    weights->weight_ih = take_weight(reader, place, "weight_ih", rows, layer->input_size, &missing);
+    weights->weight_hh = take_weight(reader, place, "weight_hh", rows, h_size, &missing);
+    if (w->biases) {
+        weights->bias_ih = take_weight(reader, place, "bias_ih", rows, 0, &missing);
+        weights->bias_hh = take_weight(reader, place, "bias_hh", rows, 0, &missing);
+    }
+    if (layer->proj_size)
+        weights->weight_hr = take_weight(reader, place, "weight_hr", h_size, hidden, &missing);
+    if (w->peepholes)
+        weights->peephole = take_weight(reader, place, "weight_peephole", 3 * hidden, 0, &missing);
+    if (w->num_options) {
+        reader->options[place.stack][place.direction] = w->options[place.direction];
+        weights->options = &reader->options[place.stack][place.direction];
+    }
+    return !missing;
+}
+
+static int read_stack(gated_reader *reader, int index, const gated_words *w)
+{
+    gated_recurrent *stack = reader->recurrent + reader->num_recurrent;
+    const int count = w->layer.count, directions = w->recurrent.num_directions;
+    if (count > reader->max_recurrent - reader->num_recurrent)
+        return 0;
+    reader->num_recurrent += count;
+    reader->layers[index].stack = stack;
+    for (int l = 0; l < count; l++) {
+        stack[l] = w->recurrent;
+        stack[l].input_size = l == 0 ? w->layer.input_size : w->layer.output_size;
+        for (int d = 0; d < directions; d++)
+            if (!read_weights(reader, (gated_place){index, l, d}, w, &stack[l]))
+                return 0;
+    }
+    return 1;
+}
+
+/* Of the weight of a plain layer; returns how many axes, 0 for none. */
+static int weight_shape(const gated_layer *layer, int64_t shape[GATED_MAX_AXES])
+{
+    const int64_t in = layer->input_size, out = layer->output_size, count = layer->count;
+    switch (layer->kind) {
+    case GATED_EMBEDDING:
+        memcpy(shape, (int64_t[]){count, out}, 2 * sizeof *shape);
+        return 2;
+    case GATED_DENSE:
+        memcpy(shape, (int64_t[]){out, in}, 2 * sizeof *shape);
+        return 2;
+    case GATED_CONV:
+        memcpy(shape, (int64_t[]){out, count, in}, 3 * sizeof *shape);
+        return 3;
+    case GATED_SCALE:
+    case GATED_LAYER_NORM:
+        shape[0] = out;
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int read_plain(gated_reader *reader, int index, const gated_words *w)
+{
+    gated_layer *layer = &reader->layers[index];
+    int64_t shape[GATED_MAX_AXES];
+    const int64_t features = layer->output_size;
+    const int axes = weight_shape(layer, shape);
+    if (w->weight.at)
+        layer->weight = axes ? take_tensor(reader, w->weight, shape, axes) : NULL;
+    if (w->bias.at)
+        layer->bias = axes && layer->kind != GATED_EMBEDDING ? take_tensor(reader, w->bias, &features, 1) : NULL;
+    return !w->weight.at == !layer->weight && !w->bias.at == !layer->bias;
+}
+
+/* Files */
+
+static int read_layer(gated_json *json, gated_reader *reader)
+{
+    const gated_words w = gated_words_read(json, &reader->is_newer);
+    const int index = reader->num_layers++;
+    if (json->broken || reader->is_newer)
+        return 0;
+    reader->layers[index] = w.layer;
+    return w.layer.kind == GATED_STACK ? read_stack(reader, index, &w) : read_plain(reader, index, &w);
+}
+
+static int is_golden(const gated_tensor *tensor)
+{
+    static const char prefix[] = "golden.";
+    const size_t length = sizeof prefix - 1;
+    return tensor->name.length > length && !memcmp(tensor->name.at, prefix, length);
+}
+
+static int all_taken(const gated_tensor_file *file)
+{
+    for (int i = 0; i < file->num_tensors; i++)
+        if (!file->tensors[i].taken && !is_golden(&file->tensors[i]))
+            return 0;
+    return 1;
+}
+
+static gated_status read_layers(gated_reader *reader, size_t length)
+{
+    gated_json json = {reader->text, reader->text + length, 0};
+    reader->layers = calloc(length / LEAST_LAYER + 1, sizeof *reader->layers);
+    reader->options = calloc(length / LEAST_LAYER + 1, sizeof *reader->options);
+    reader->max_recurrent = reader->tensors.num_tensors / 2; /* each has at least two */
+    reader->recurrent = calloc((size_t)reader->max_recurrent + 1, sizeof *reader->recurrent);
+    if (!reader->layers || !reader->options || !reader->recurrent)
+        return GATED_NO_MEMORY;
+    gated_json_open(&json, '[');
+    for (int first = 1; gated_json_more(&json, ']', first); first = 0)
+        json.broken |= !read_layer(&json, reader);
+    gated_json_end(&json);
+    if (reader->is_newer)
+        return GATED_UNSUPPORTED_FILE;
+    return json.broken || !all_taken(&reader->tensors) ? GATED_BAD_FILE : GATED_OK;
+}
+
+/* The text of a metadata entry to reader->text; goes into the checksum, too. */
+static ptrdiff_t read_text(gated_reader *reader, gated_text entry, const gated_crc32_tables *tables, uint32_t *crc)
+{
+    const ptrdiff_t length = entry.at ? gated_text_unescape(entry, reader->text) : -1;
+    if (length >= 0)
+        *crc = gated_crc32(tables, *crc, reader->text, length);
+    return length;
+}
+
+/* Leaves the text of the layers in reader->text and returns its length, or -1 for a broken file. */
+static ptrdiff_t check_sum(gated_reader *reader)
+{
+    const gated_tensor_file *file = &reader->tensors;
+    gated_crc32_tables tables;
+    uint32_t crc = 0, expected;
+    gated_crc32_prepare(&tables);
+    const int is_described = read_text(reader, file->layers, &tables, &crc) >= 0;
+    const ptrdiff_t length = read_text(reader, file->core, &tables, &crc);
+    if (!is_described || length < 0 || !file->checksum.at || !gated_text_bits(file->checksum, &expected))
+        return -1;
+    for (int i = 0; i < file->num_tensors; i++)
+        crc = gated_crc32(&tables, crc, file->tensors[i].data, file->tensors[i].size * sizeof(float));
+    return crc == expected ? length : -1;
+}
+
+static gated_status read_file(gated_reader *reader, const unsigned char *bytes, size_t size)
+{
+    gated_tensor_file *file = &reader->tensors;
+    gated_status status = gated_tensor_file_read(bytes, size, file);
+    if (file->version.at && !gated_text_is(file->version, "1"))
+        return GATED_UNSUPPORTED_FILE;
+    if (status != GATED_OK || !file->version.at)
+        return status == GATED_OK ? GATED_BAD_FILE : status;
+    reader->text = malloc(file->layers.length + file->core.length + 1);
+    if (!reader->text)
+        return GATED_NO_MEMORY;
+    const ptrdiff_t length = check_sum(reader);
+    return length < 0 ? GATED_BAD_FILE : read_layers(reader, length);
+}
+
+static int host_is_little_endian(void)
+{
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+gated_status gated_model_read(const unsigned char *bytes, size_t size, gated_model **model)
+{
+    gated_reader reader = {0};
+    gated_status status = host_is_little_endian() ? read_file(&reader, bytes, size) : GATED_UNSUPPORTED_FILE;
+    if (status == GATED_OK)
+        status = gated_model_create(reader.layers, reader.num_layers, model);
+    gated_tensor_file_free(&reader.tensors);
+    free(reader.text);
+    free(reader.layers);
+    free(reader.options);
+    free(reader.recurrent);
+    return status == GATED_BAD_SIZE ? GATED_BAD_FILE : status;
+}
+
+gated_status gated_model_open(const char *path, gated_model **model)
+{
+    gated_mapping file;
+    gated_status status = gated_map_file(path, &file);
+    if (status != GATED_OK)
+        return status;
+    status = gated_model_read(file.bytes, file.size, model);
+    gated_unmap_file(&file);
+    return status;
+}
