@@ -19,9 +19,7 @@ from gated_c.spec import Activation, LayerSpec
 
 def core_words(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """An object for each layer, but for those that are only about the form of the result."""
-    words = [
-        _of_plain(n, layer) if isinstance(layer, PlainLayer) else _of_stack(layer) for n, layer in enumerate(layers)
-    ]
+    words = [_of_plain(n, layer) if isinstance(layer, PlainLayer) else _of_stack(layer) for n, layer in enumerate(layers)]
     return [of_layer for of_layer in words if of_layer]
 
 
