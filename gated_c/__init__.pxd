@@ -210,7 +210,7 @@ cdef extern from "gated_c.h" nogil:
     gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids)
     gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y)
     int64_t gated_pool_count(const gated_pool *pool)
-    bint gated_pool_has(const gated_pool *pool, int64_t id)
+    int gated_pool_has(const gated_pool *pool, int64_t id)
     int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids)
     gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes)
     gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes)

@@ -521,7 +521,7 @@ cdef class PoolEngine:
         return gated_pool_count(self.pool)
 
     def __contains__(self, id):
-        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id)
+        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id) != 0
 
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
