@@ -252,3 +252,8 @@ cdef inline gated_stream *stream_of(stream) except NULL:
     """The C stream of a gated_c.Stream: valid while that, or a handle of it, lives. Both are one state, and calls from
     C are not checked for use by two threads."""
     return <gated_stream *>PyCapsule_GetPointer(stream.handle, "gated_c.gated_stream")
+
+
+cdef inline gated_pool *pool_of(pool) except NULL:
+    """The C pool of a gated_c.Pool, likewise."""
+    return <gated_pool *>PyCapsule_GetPointer(pool.handle, "gated_c.gated_pool")

@@ -56,6 +56,7 @@ class StreamEngine:
 class PoolEngine:
     engine: Engine
     capacity: int
+    handle: object
 
     def __new__(cls, engine: Engine, capacity: int, squeezed: bool, *args: Any) -> PoolEngine: ...
     def __len__(self) -> int: ...

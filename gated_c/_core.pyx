@@ -505,21 +505,29 @@ cdef class StreamEngine:
 
     def _save(self, np.ndarray rows not None):
         """Snapshots of all rows into uint8 [N, engine.snapshot_size]."""
+        cdef char *bytes = check_rows(rows, self.batch, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
         if self.busy:
             in_use()
-        check_rows(rows, self.batch, self.engine)
-        for n in range(self.batch):
-            check(gated_stream_save(self.stream, n, np.PyArray_GETPTR1(rows, n)))
+        self.busy = True
+        with nogil:
+            for n in range(self.batch):
+                gated_stream_save(self.stream, n, bytes + n * size)
+        self.busy = False
 
     def _restore(self, np.ndarray rows not None):
         """The reverse of _save, after ``engine.check_snapshots``."""
+        cdef const char *bytes = check_rows(rows, self.batch, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
         if self.busy:
             in_use()
-        check_rows(rows, self.batch, self.engine)
-        for n in range(self.batch):
-            check(gated_stream_restore(self.stream, n, np.PyArray_GETPTR1(rows, n)))
+        self.busy = True
+        with nogil:
+            for n in range(self.batch):
+                gated_stream_restore(self.stream, n, bytes + n * size)
+        self.busy = False
 
     def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
@@ -590,11 +598,17 @@ cdef class PoolEngine:
     def __dealloc__(self):
         gated_pool_free(self.pool)
 
+    @property
+    def handle(self):
+        """The pool of the C interface, a ``gated_pool *``: a ``PyCapsule`` of the name ``gated_c.gated_pool``, as
+        ``Stream.handle`` is."""
+        return handle_of(self.pool, "gated_c.gated_pool", self)
+
     def __len__(self):
         return gated_pool_count(self.pool)
 
     def __contains__(self, id):
-        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id)
+        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id) != 0
 
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
@@ -687,20 +701,33 @@ cdef class PoolEngine:
 
     def _save(self, np.ndarray ids not None, np.ndarray rows not None):
         """Snapshots of ids int64 [K] into uint8 [K, engine.snapshot_size]."""
-        cdef int64_t n
+        cdef int64_t n, count = np.PyArray_DIM(ids, 0)
+        cdef const int64_t *members = id_data(ids)
+        cdef char *bytes = check_rows(rows, count, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
+        cdef gated_status status = GATED_OK
         self._check_free()
-        check_rows(rows, np.PyArray_DIM(ids, 0), self.engine)
-        for n in range(np.PyArray_DIM(ids, 0)):
-            self._check(gated_pool_save(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n)), ids)
+        self.busy = True
+        with nogil:
+            for n in range(count):
+                if status == GATED_OK:
+                    status = gated_pool_save(self.pool, members[n], bytes + n * size)
+        self.busy = False
+        self._check(status, ids)
 
     def _restore(self, np.ndarray ids not None, np.ndarray rows not None):
         """The reverse of _save, after ``engine.check_snapshots``. All ids or none."""
-        cdef int64_t n
+        cdef int64_t n, count = np.PyArray_DIM(ids, 0)
+        cdef const int64_t *members = id_data(ids)
+        cdef const char *bytes = check_rows(rows, count, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         self._check_free()
-        check_rows(rows, np.PyArray_DIM(ids, 0), self.engine)
         self._check_open(ids)
-        for n in range(np.PyArray_DIM(ids, 0)):
-            check(gated_pool_restore(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n)))
+        self.busy = True
+        with nogil:
+            for n in range(count):
+                gated_pool_restore(self.pool, members[n], bytes + n * size)
+        self.busy = False
 
     cdef int _check_free(self) except -1:
         if self.busy:
@@ -744,23 +771,26 @@ cdef np.ndarray members(ids):
     return ids if is_member_array(ids) else checked_members("ids", ids)
 
 
-cdef int check_rows(np.ndarray rows, int64_t count, Engine engine) except -1:
+cdef char *check_rows(np.ndarray rows, int64_t count, Engine engine) except NULL:
     """The last line before C: what snapshot.py must have made fit."""
     shape = (count, engine.snapshot_size)
     if rows.dtype != numpy.uint8 or not rows.flags.c_contiguous or (<object>rows).shape != shape:
         raise ValueError(f"rows: expected contiguous uint8 {shape}")
-    return 0
+    return <char *>np.PyArray_DATA(rows)
 
 
 cdef int check_snapshots(np.ndarray rows, const gated_model *model) except -1:
-    cdef int64_t n
-    cdef gated_status status
     if rows.dtype != numpy.uint8 or rows.ndim != 2 or not rows.flags.c_contiguous:
         raise ValueError("rows: expected contiguous uint8 [N, size]")
-    for n in range(np.PyArray_DIM(rows, 0)):
-        status = gated_snapshot_check(model, np.PyArray_GETPTR1(rows, n), np.PyArray_DIM(rows, 1))
-        if status != GATED_OK:
-            raise ValueError(f"row {n}: {gated_status_string(status).decode()}")
+    cdef const char *bytes = <const char *>np.PyArray_DATA(rows)
+    cdef int64_t n = 0, count = np.PyArray_DIM(rows, 0), size = np.PyArray_DIM(rows, 1)
+    cdef gated_status status = GATED_OK
+    with nogil:
+        while n < count and status == GATED_OK:
+            status = gated_snapshot_check(model, bytes + n * size, size)
+            n += 1
+    if status != GATED_OK:
+        raise ValueError(f"row {n - 1}: {gated_status_string(status).decode()}")
     return 0
 
 

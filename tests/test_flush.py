@@ -5,7 +5,6 @@ import platform
 
 import numpy as np
 import pytest
-from conftest import random_spec
 
 import gated_c as gc
 

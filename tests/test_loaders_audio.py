@@ -1,4 +1,4 @@
-"""JSON of audio plug-ins: RTNeural's, made from Keras as its own script does, and the Neural Amp Modeler's, from PyTorch."""
+"""JSON of audio plug-ins: RTNeural's, made from Keras as its own script does, and the Neural Amp Modeler's."""
 
 import json
 
@@ -142,7 +142,7 @@ def changed_rtneural(index, **changes):
         (lambda: changed_nam(config={"input_size": 1, "hidden_size": 10**30, "num_layers": 1}), "weights: expected"),
         (lambda: changed_nam(config={"input_size": 1, "hidden_size": -4, "num_layers": 1}), "hidden_size"),
         (lambda: changed_nam(config={"input_size": 1, "hidden_size": 4, "num_layers": 10**30}), "weights: expected"),
-        (lambda: [], "not a JSON object"),
+        (list, "not a JSON object"),
         (lambda: changed_rtneural(0, weights=[]), "weights: expected kernel, recurrent_kernel, bias, got 0"),
         (lambda: changed_rtneural(0, weights=[[1], [[2], [3, 4]], [5]]), "equal lengths"),
         (lambda: changed_rtneural(0, shape=[None, None, 7]), "kernel: expected"),

@@ -26,7 +26,7 @@ from gated_c.loaders.onnx.graph import Graph
 from gated_c.loaders.onnx.path import Mark, Source
 from gated_c.loaders.onnx.patterns import fused
 from gated_c.loaders.onnx.recurrent import INITIAL_C, INITIAL_H, KINDS, SEQUENCE_LENS, B, P, W, X, recurrent_layer
-from gated_c.loaders.onnx.values import CONSTANT, GIVEN, GIVEN_VALUE, SIGNAL, Node, Rows, Value, constant
+from gated_c.loaders.onnx.values import GIVEN, GIVEN_VALUE, SIGNAL, Node, Value, constant
 from gated_c.spec import Array, LayerSpec
 
 #: What the axes of x may be, by their number; "": features.
