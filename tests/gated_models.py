@@ -1,5 +1,5 @@
-"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold. As a program, with a folder for
-an argument, it writes what fuzzing starts from."""
+"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold. As a program, with a folder
+for an argument, it writes what fuzzing starts from."""
 
 import json
 import sys

@@ -304,16 +304,6 @@ GATED_API gated_status gated_stream_run(gated_stream *stream, int64_t steps, con
 
 /* A snapshot: all that one row keeps (state, what pools and convolutions have seen) as gated_snapshot_size() bytes, the same
  * for a row of any stream and a member of any pool; exact, between processes too, if they have the same order of bytes. It
-<<<<<<< HEAD
- * fits any model of the same layers, sizes and options, whatever its weights and instruction set. */
-GATED_API size_t gated_snapshot_size(const gated_model *model);
-
-/* GATED_BAD_SNAPSHOT if `size` bytes are not one whole snapshot; GATED_FOREIGN_SNAPSHOT if it does not fit the model, unless
- * that is NULL. */
-GATED_API gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size);
-
-/* Row n of a stream to and from bytes [gated_snapshot_size()]. Neither allocates. GATED_BAD_SIZE for a row out of range. */
-=======
  * fits any model of the same layers, sizes and options, whatever its weights and instruction set. Real-time safe. */
 GATED_API size_t gated_snapshot_size(const gated_model *model);
 
@@ -323,7 +313,6 @@ GATED_API gated_status gated_snapshot_check(const gated_model *model, const void
 
 /* A row of a stream to and from the caller's bytes [gated_snapshot_size()]. GATED_BAD_SIZE for a row out of range; restore
  * also fails as gated_snapshot_check does. Real-time safe. */
->>>>>>> w4
 GATED_API gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
 GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
 
@@ -331,19 +320,6 @@ GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, c
  * belongs to one member of one pool, and is unknown once that is closed. A pool belongs to one thread at a time. */
 typedef struct gated_pool gated_pool;
 
-<<<<<<< HEAD
-/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. */
-GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
-GATED_API void gated_pool_free(gated_pool *pool);
-
-/* A member at its start. GATED_POOL_FULL if `capacity` are open. */
-GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
-
-/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none. */
-GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
-
-/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. */
-=======
 /* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. *pool is
  * the caller's, to free with gated_pool_free (NULL is fine). */
 GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
@@ -357,39 +333,23 @@ GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
 GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
 
 /* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. Real-time safe. */
->>>>>>> w4
 GATED_API gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids);
 GATED_API gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids);
 
 /* One tick of the members ids [count]: x [count, C], or int32_t ids of an embedding [count], to y [count, F], contiguous;
-<<<<<<< HEAD
- * they may overlap. The bits are those of a stream of each member's own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and
- * GATED_BAD_INDEX change nothing. */
-GATED_API gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
-
-/* Members that are open; whether one is. */
-=======
  * they may overlap. Each has the bits of a stream of its own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and GATED_BAD_INDEX
  * change nothing. Real-time safe. */
 GATED_API gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
 
 /* How many members are open; whether one is. Real-time safe. */
->>>>>>> w4
 GATED_API int64_t gated_pool_count(const gated_pool *pool);
 GATED_API int gated_pool_has(const gated_pool *pool, int64_t id);
 
 /* Returns how many members have neither ticked nor been opened for so many seconds, to a hundredth or so, and writes them
-<<<<<<< HEAD
- * to ids [capacity]. 0 seconds: all that are open. */
-GATED_API int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
-
-/* As of streams; GATED_UNKNOWN_ID. */
-=======
  * to ids [capacity]. 0 seconds: all that are open. Real-time safe. */
 GATED_API int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
 
 /* A member to and from bytes, as a row of a stream; GATED_UNKNOWN_ID. Real-time safe. */
->>>>>>> w4
 GATED_API gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes);
 GATED_API gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes);
 

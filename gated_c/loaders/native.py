@@ -76,8 +76,8 @@ def save(
 ) -> None:
     """Write the layers, in order, the vectors to check them with, and what else the model is told.
 
-    The file appears whole or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError`` where
-    nothing can be written.
+    The file appears whole or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError``
+    where nothing can be written.
     """
     validate_chain(layers)
     arrays = {
