@@ -145,7 +145,7 @@ static int read_plain(gated_reader *reader, int index, const gated_words *w)
     if (w->weight.at)
         layer->weight = axes ? take_tensor(reader, w->weight, shape, axes) : NULL;
     if (w->bias.at)
-        layer->bias = axes && layer->kind != GATED_EMBEDDING ? take_tensor(reader, w->bias, &features, 1) : NULL;
+        layer->bias = axes ? take_tensor(reader, w->bias, &features, 1) : NULL;
     return !w->weight.at == !layer->weight && !w->bias.at == !layer->bias;
 }
 

@@ -37,7 +37,7 @@ typedef enum {
     GATED_OK = 0,
     GATED_NO_MEMORY,        /* an allocation failed */
     GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
-    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or a model takes other seq_len */
+    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or the model takes another seq_len */
     GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
     GATED_NOT_RESETTABLE,   /* a pool or another layer makes one result of steps before and after a reset */
