@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -21,6 +22,7 @@ def load(
     clip: str | None = None,
     flush_subnormals: bool | None = None,
     check: bool = False,
+    pickle: str = "bytes",
 ) -> Model:
     """The network in a file: ``.pt``, ``.pth``, ``.safetensors``, ``.keras``, ``.h5``, ``.onnx`` or ``.gated``.
 
@@ -41,12 +43,19 @@ def load(
     ``check`` computes the vectors again that :meth:`Model.save` kept in a ``.gated`` file as ``golden``; a difference
     is a :class:`FormatError`, a file without them an :class:`UnsupportedError`.
 
+    ``pickle`` says how the model is pickled, and so sent to another process: as ``"bytes"``, with its weights, or, of a
+    ``.gated`` file, as its absolute ``"path"`` and checksum, so that all processes share what they map. Unpickling it
+    raises ``FileNotFoundError`` if the file is gone, :class:`FormatError` if it is another one.
+
     Raises ``FileNotFoundError``; :class:`FormatError` for a broken file; :class:`UnsupportedError` for a feature that
     is not run, such as quantised weights or a branch; ``ValueError`` if ``prefix`` is missing, unknown or needed, and
     for an argument that the kind of file does not take.
     """
-    from gated_c.loaders import file_flushes_subnormals, load_layers
+    from gated_c.loaders import file_checksum, file_flushes_subnormals, load_layers
 
+    if pickle not in ("bytes", "path"):
+        raise ValueError(f"pickle: expected 'bytes' or 'path', got {pickle!r}")
+    checksum = file_checksum(path) if pickle == "path" else None
     layers = load_layers(
         path,
         prefix=prefix,
@@ -64,7 +73,27 @@ def load(
         # The vectors are in the file's own layout.
         as_saved = model if batch_first is None else Model(load_layers(path, nonlinearity=nonlinearity))
         _check(path, as_saved)
+    if pickle == "path":
+        options = {
+            "prefix": prefix,
+            "batch_first": batch_first,
+            "nonlinearity": nonlinearity,
+            "flush_subnormals": flush_subnormals,
+        }
+        model._pickled = (_load_pickled, (os.path.abspath(os.fsdecode(path)), checksum, options))
     return model
+
+
+def _load_pickled(path: str, checksum: str, options: dict[str, Any]) -> Model:
+    from gated_c.loaders import file_checksum
+
+    try:
+        found = file_checksum(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "a model was pickled as this path, and the file is gone", path) from None
+    if found != checksum:
+        raise FormatError(f"{path}: expected the file that a model was pickled from, {checksum}, got another, {found}")
+    return load(path, **options, pickle="path")
 
 
 def _refuse_check(path: str | os.PathLike[str], prefix: str | None) -> None:

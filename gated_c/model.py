@@ -54,6 +54,7 @@ class Model:
         self.recurrent = tuple(layer for layer in layers if isinstance(layer, LayerSpec))
         self.flush_subnormals = bool(flush_subnormals)
         self._engine = Engine(self.layers, self.flush_subnormals)
+        self._pickled: tuple[Any, ...] = (partial(Model, flush_subnormals=self.flush_subnormals), (self.layers,))
 
     @cached_property
     def takes(self) -> str:
@@ -118,7 +119,7 @@ class Model:
         return self._engine.handle
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Model, flush_subnormals=self.flush_subnormals), (self.layers,)
+        return self._pickled
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)

@@ -13,6 +13,9 @@ ROOT = Path(__file__).parent.parent
 INCLUDE = ["-I", ROOT / "gated_c" / "include", "-I", ROOT / "src"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g1"]
 
+#: So that every allocation of the core comes by tests/c/allocation.c.
+ALLOCATION = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "free")]
+
 
 def flags():
     """The rows of src/isa.flags: flags by name."""
@@ -45,18 +48,18 @@ def _objects(cc, units):
     return outputs, folder
 
 
-def core_objects(cc, *, sanitize=(), without=()):
-    """Object files of the core; ``sanitize`` are flags of all of it but the kernels, which take minutes with them,
-    ``without`` the names of files to leave out."""
+def core_objects(cc, *, sanitize=(), kernels=(), without=()):
+    """Object files of the core; ``sanitize`` are flags of all of it but the kernels, which take minutes with those of
+    UBSan, ``kernels`` flags of these, ``without`` the names of files to leave out."""
     sources = [path for path in sorted((ROOT / "src").glob("*.c")) if path.stem not in without]
-    kernels = tuple((ROOT / "src" / "isa" / f"{table}.c", tuple(flags()[table])) for table in tables(cc))
+    units = tuple((ROOT / "src" / "isa" / f"{table}.c", (*flags()[table], *kernels)) for table in tables(cc))
     core = tuple((source, tuple(sanitize)) for source in sources)
-    return [*_objects(cc, core)[0], *_objects(cc, kernels)[0]]
+    return [*_objects(cc, core)[0], *_objects(cc, units)[0]]
 
 
-def build(cc, program, folder, *, link=(), sanitize=(), without=()):
+def build(cc, program, folder, *, link=(), sanitize=(), kernels=(), without=()):
     """Compile a C ``program``, a path below the root, into ``folder`` with the core; returns the executable."""
-    objects = core_objects(cc, sanitize=sanitize, without=without)
+    objects = core_objects(cc, sanitize=sanitize, kernels=kernels, without=without)
     own = Path(folder) / f"{Path(program).stem}.o"
     compile_unit(cc, ROOT / program, own, sanitize)
     executable = own.with_suffix("")

@@ -11,16 +11,14 @@ import pytest
 from conftest import random_spec
 
 import gated_c as gc
-from tests.build_core import build, compiler
+from tests.build_core import ALLOCATION, build, compiler
 
 
 def test_steps_and_runs_allocate_nothing_in_c(tmp_path):
     cc = compiler("gcc") or compiler("clang")
     if cc is None:
         pytest.skip("needs a C compiler")
-    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "free")]
-
-    executable = build(cc, "tests/c/allocation.c", tmp_path, link=wrapped)
+    executable = build(cc, "tests/c/allocation.c", tmp_path, link=ALLOCATION)
     done = subprocess.run([executable], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -3,10 +3,12 @@
 import os
 import subprocess
 
+import numpy as np
 import pytest
 from conftest import EXACT
+from gated_models import gated_models, input_of
 
-from tests.build_core import build, compiler, core_objects
+from tests.build_core import ALLOCATION, build, compiler, core_objects
 
 
 def hashes(executable, *, isa=None, runner=()):
@@ -50,9 +52,50 @@ def test_clang_computes_the_bits_of_gcc(expected, tmp_path):
         assert hashes(executable, isa=isa) == expected
 
 
-def test_neon_computes_the_bits_of_x86(expected, tmp_path):
-    cc, emulator = compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64")
-    if cc is None or emulator is None:
-        pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user")
-    executable = build(cc, "tests/c/bits.c", tmp_path, link=["-static", "-lm"])
+@pytest.fixture(scope="module")
+def on_both(tmp_path_factory):
+    """Builds a program for this machine and for aarch64; returns how to run either."""
+    cc, cross, emulator = compiler("gcc"), compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64")
+    if cc is None or cross is None or emulator is None:
+        pytest.skip("needs gcc, gcc-aarch64-linux-gnu and qemu-user")
+    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
+
+    def build_both(program, link=()):
+        native = build(cc, f"tests/c/{program}.c", here, link=link)
+        return [native], [emulator, build(cross, f"tests/c/{program}.c", there, link=["-static", "-lm", *link])]
+
+    return build_both
+
+
+def test_neon_computes_the_bits_of_x86(expected, on_both):
+    _, (emulator, executable) = on_both("bits")
     assert hashes(executable, runner=[emulator]) == expected
+
+
+def outputs(commands, *args, **options):
+    return [
+        subprocess.run([*command, *args], capture_output=True, check=True, **options).stdout for command in commands
+    ]
+
+
+def test_pools_on_neon_do_what_they_do_on_x86(on_both):
+    here, there = outputs(on_both("soak"), "20", "1000", "1")
+    assert here == there
+
+
+def test_threads_on_neon_share_a_model(on_both):
+    assert outputs(on_both("threads", ["-pthread"])) == [b"", b""]
+
+
+def test_steps_on_neon_allocate_nothing(on_both):
+    assert outputs(on_both("allocation", ALLOCATION))[1].endswith(b" 0 during\n")
+
+
+def test_neon_makes_the_bits_of_x86_from_a_file(on_both, tmp_path):
+    programs = on_both("gated_file")
+    for name, model in gated_models().items():
+        model.save(tmp_path / name)
+        x = np.ascontiguousarray(input_of(model, 3, 2)).tobytes()
+        args = ["stream" if model.streamable else "run", tmp_path / name, str(len(x) // (8 * model.input_size)), "2"]
+        here, there = outputs(programs, *args, input=x)
+        assert here == there, name

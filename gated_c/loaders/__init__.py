@@ -97,6 +97,17 @@ def file_flushes_subnormals(path: str | bytes | os.PathLike[str]) -> bool:
     return native.flushes_subnormals(path)
 
 
+def file_checksum(path: str | bytes | os.PathLike[str]) -> str:
+    """What a ``.gated`` file says of its contents, which `load_layers` verifies. ``ValueError`` for another kind."""
+    from gated_c.loaders import native
+
+    path = os.fsdecode(path)
+    with _naming(path):
+        if file_kind(path) == "gated":
+            return native.checksum(path)
+    raise ValueError(f"{path}: pickle: expected 'bytes' for this kind of file, got 'path'")
+
+
 #: Kinds of files that hold whole networks, by the loader that reads them.
 _NETWORKS = {"keras": "keras.file", "hdf5": "keras.file", "onnx": "onnx.file", "json": "audio.file"}
 

@@ -145,6 +145,14 @@ def flushes_subnormals(path: str | os.PathLike[str]) -> bool:
     return bool(_flags(open_safetensors(path)[1]) & FLUSH_SUBNORMALS)
 
 
+def checksum(path: str | os.PathLike[str]) -> str:
+    """``gated_crc32`` of a file, which `read` compares with what it holds."""
+    metadata = open_safetensors(path)[1]
+    if "gated_crc32" not in metadata:
+        raise FormatError("gated_crc32: missing in the metadata")
+    return metadata["gated_crc32"]
+
+
 def _flags(metadata: Mapping[str, str]) -> int:
     flags = metadata["gated_flags"]
     if not re.fullmatch("[0-9a-f]{8}", flags):

@@ -40,12 +40,21 @@ static int64_t below(int64_t n)
     return n > 0 ? random_bits() % n : 0;
 }
 
+static float *weights[64]; /* of the model that is being made */
+static int num_weights;
+
 static float *randoms(size_t count, float bound)
 {
-    float *values = malloc(count * sizeof *values);
+    float *values = weights[num_weights++] = malloc(count * sizeof *values);
     for (size_t i = 0; i < count; i++)
         values[i] = bound * ((float)random_bits() * 0x1p-30f - 1);
     return values;
+}
+
+static void free_weights(void)
+{
+    while (num_weights)
+        free(weights[--num_weights]);
 }
 
 static void fail(const soak *s, const char *what, long tick)
@@ -295,6 +304,7 @@ int main(int argc, char **argv)
         soaks[i].capacity = strtoll(argv[1], NULL, 10);
         if (create[i](&soaks[i].model))
             fail(&soaks[i], "no model", 0);
+        free_weights();
         run(&soaks[i], strtol(argv[2], NULL, 10));
         fflush(stdout);
     }
