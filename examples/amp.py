@@ -1,9 +1,10 @@
-"""A guitar amplifier as plug-ins have it: an LSTM in the files of the Neural Amp Modeler and of RTNeural, sample by sample.
+"""A guitar amplifier as plug-ins have it: an LSTM in a file of the Neural Amp Modeler and one of RTNeural.
 
     python examples/amp.py
 
-`amp.nam` and `amp.json` are one network, trained by amp_train.py on the amplifier that `amplify` computes. A `.nam` file
-says what state silence leaves, so its first sample is right; with RTNeural's JSON silence is what a host plays first.
+amp.nam and amp.json are one network, trained by amp_train.py on the amplifier that `amplify` computes. A .nam file
+holds the state that silence leaves, so its first sample is right; with RTNeural's JSON a host plays silence first.
+Whole, in blocks and sample by sample, either file gives the same samples.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
     nam, rtneural = gc.load(HERE / "amp.nam"), gc.load(HERE / "amp.json")
     y = whole(nam, x)
     print(f"error to signal: {error_to_signal(y, truth):.2%} of {len(x)} held-out samples")
-    print(f"    without saturation: {error_to_signal(x * (x @ truth) / (x @ x), truth):.2%}")
+    print(f"    as a mere gain: {error_to_signal(x * (x @ truth) / (x @ x), truth):.2%}")
 
     print("amp.nam, in blocks: ", verdict(blocks(nam.stream(), x), y))
     print("amp.nam, by sample: ", verdict(samples(nam.stream(), x), y))
@@ -95,7 +96,7 @@ def main() -> None:
     stream = nam.stream()
     step = microseconds(partial(stream.step, x[:1, None]), calls=1000)
     block = microseconds(partial(stream.run, x[:BLOCK, None, None]), calls=100) / BLOCK
-    print(f"{step:.2f} µs per sample, {block:.2f} in blocks of {BLOCK}; {RATE} samples a second leave {BUDGET:.1f} for each")
+    print(f"{step:.2f} µs per sample, {block:.2f} in blocks of {BLOCK}, where {RATE} a second leave {BUDGET:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the network of amp.py and write amp.nam and amp.json: ``python examples/amp_train.py``, about a minute.
+"""Train the network of amp.py and write amp.nam and amp.json: ``python examples/amp_train.py``, about half a minute.
 
 Needs torch.
 """

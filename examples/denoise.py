@@ -3,7 +3,7 @@
     python examples/denoise.py                        # how much it helps
     python examples/denoise.py noisy.wav clean.wav    # mono, 16 bits, 8000 Hz: python examples/tones.py writes one
 
-The notes are synthetic (tones.py), those here other ones than in the training, which is denoise_train.py. c/denoise.c does the
+The notes are synthetic (tones.py), and others than in the training, which is denoise_train.py. c/denoise.c does the
 same to a stream, block by block, and writes the same bytes.
 """
 
@@ -29,8 +29,8 @@ SNRS = (0, 5, 10)
 
 
 def windows(noisy: Array) -> Array:
-    """What the network reads of noisy [N, T]: [steps, N, WINDOW], of which each gives the HOP samples that lie HOP before its
-    end; what is beyond the ends is 0."""
+    """What the network reads of noisy [N, T]: [steps, N, WINDOW], each to give the HOP samples that lie HOP before its
+    end; beyond the ends is silence."""
     steps = -(-(noisy.shape[1] + LATE) // HOP)
     padded = np.zeros((len(noisy), WINDOW - HOP + steps * HOP), np.float32)
     padded[:, WINDOW - HOP :][:, : noisy.shape[1]] = noisy

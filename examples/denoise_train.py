@@ -1,4 +1,4 @@
-"""Train the network of denoise.py and write denoise.gated: ``python examples/denoise_train.py``, about two minutes.
+"""Train the network of denoise.py and write denoise.gated: ``python examples/denoise_train.py``, about a minute.
 
 Needs torch.
 """
