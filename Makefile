@@ -1,5 +1,5 @@
-# The C library, without Python: `make`, `make check`, `make install PREFIX=/usr/local DESTDIR=`. LIBDIR and INCLUDEDIR are
-# below PREFIX. CC=aarch64-linux-gnu-gcc builds for another machine.
+# The C library, without Python: `make`, `make check`, `make examples` (into BUILD), `make install PREFIX=/usr/local DESTDIR=`.
+# LIBDIR and INCLUDEDIR are below PREFIX. CC=aarch64-linux-gnu-gcc builds for another machine.
 
 PREFIX ?= /usr/local
 LIBDIR ?= lib
@@ -46,6 +46,16 @@ check: all
 	$(BUILD)/embed-static
 	$(BUILD)/embed-shared
 
+examples: $(BUILD)/denoise $(BUILD)/two_threads
+
+LINK_EXAMPLE = -Wall -Wextra -pedantic -Igated_c/include $(filter-out %.h,$^) $(LDFLAGS)
+
+$(BUILD)/denoise: examples/c/denoise.c examples/c/wav.c examples/c/wav.h $(BUILD)/libgated_c.a
+	$(CC) $(CFLAGS) -std=c11 $(LINK_EXAMPLE) -lm -o $@
+
+$(BUILD)/two_threads: examples/c/two_threads.cpp $(BUILD)/libgated_c.a
+	$(CXX) $(CXXFLAGS) -std=c++17 -pthread $(LINK_EXAMPLE) -o $@
+
 UP = $(shell echo $(LIBDIR) | sed 's|[^/]*|..|g')
 FILL = sed -e 's|@UP@|$(UP)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	-e 's|@SONAME@|$(SONAME)|' -e 's|@VERSION@|$(VERSION)|'
@@ -64,4 +74,4 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all check install clean
+.PHONY: all check examples install clean

@@ -13,7 +13,7 @@ from bench import machine
 from bench.measure import QUICK, Effort
 from bench.table import Result, summary, write_csv, write_json
 
-QUESTIONS = ("native", "step", "sequence", "batch", "ragged", "pool", "network", "startup")
+QUESTIONS = ("native", "step", "sequence", "batch", "ragged", "reset", "pool", "network", "startup")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -21,6 +21,7 @@ class Case:
     batch: int = 1
     seq_len: int = 1
     lengths: tuple[int, ...] | None = field(default=None, repr=False)
+    resets: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)  # step and row of each
 
     def __str__(self) -> str:
         sizes = f"{self.cell.upper():4} I={self.input_size:<4} H={self.hidden_size:<4}"
@@ -65,6 +66,21 @@ class Case:
     def live(self) -> npt.NDArray[np.bool_] | None:
         """Which steps of x count, [T, N]; ``None`` is all of them."""
         return None if self.lengths is None else np.arange(self.seq_len)[:, None] < self.lengths
+
+    def reset(self) -> npt.NDArray[np.bool_] | None:
+        """With which steps of x a new sequence begins, [T, N]; ``None`` is none of them."""
+        if self.resets is None:
+            return None
+        flags = np.zeros((self.seq_len, self.batch), bool)
+        for t, n in self.resets:
+            flags[t, n] = True
+        return flags
+
+    def cuts(self) -> list[tuple[int, int, list[int]]]:
+        """Pieces ``(first, last, rows)`` of a sequence that is split wherever one of its ``rows`` begins anew."""
+        starts = sorted({0, *(t for t, _ in self.resets or ())})
+        rows = [[n for t, n in self.resets or () if t == start] for start in starts]
+        return list(zip(starts, [*starts[1:], self.seq_len], rows, strict=True))
 
     def inputs(self, seed: int) -> Array:
         """Random x [T, N, C]."""

@@ -41,6 +41,7 @@ class Sequence:
     def __init__(self, case: Case) -> None:
         self.model = gated_c.Model([case.spec()])
         self.lengths = np.array(case.lengths) if case.lengths else None
+        self.reset = case.reset()
         self.state: Any = None
         self.y = np.zeros((case.seq_len, case.batch, case.hidden_size), np.float32)
 
@@ -48,10 +49,31 @@ class Sequence:
         self.x = x
 
     def run(self, times: int) -> None:
-        model, x, y, state, lengths = self.model, self.x, self.y, self.state, self.lengths
+        model, x, y, state = self.model, self.x, self.y, self.state
+        lengths, reset = self.lengths, self.reset
         for _ in range(times):
-            _, state = model(x, state, lengths=lengths, out=y)
+            _, state = model(x, state, lengths=lengths, reset=reset, out=y)
         self.state = state
 
     def read(self) -> Array:
         return self.y
+
+
+class Split(Sequence):
+    """A call for each piece, as where resets are not known."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.cuts = case.cuts()
+        shape = (1, case.batch, case.hidden_size)
+        self.state = tuple(np.zeros(shape, np.float32) for _ in case.states)
+
+    def run(self, times: int) -> None:
+        model, x, y, state = self.model, self.x, self.y, self.state
+        for _ in range(times):
+            for first, last, rows in self.cuts:
+                for part in state:
+                    part[:, rows] = 0
+                _, state = model(x[first:last], state if len(state) > 1 else state[0], out=y[first:last])
+                state = state if isinstance(state, tuple) else (state,)
+        self.state = state

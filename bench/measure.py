@@ -70,7 +70,7 @@ def check(runners: Mapping[str, Runner], case: Case) -> None:
     h = c = None
     for call in range(2):
         x = case.inputs(seed=call)
-        expected, h, c = forward(case.spec(), x, h, c, case.live())  # type: ignore[no-untyped-call]
+        expected, h, c = forward(case.spec(), x, h, c, case.live(), case.reset())  # type: ignore[no-untyped-call]
         for name, runner in runners.items():
             runner.write(x)
             runner.run(1)

@@ -15,7 +15,7 @@ from bench.measure import Timing
 ENGINE = "gated_c"
 
 #: Columns that are not peers: what the machine, the dense batch or the promise allows.
-BOUNDS = ("roofline", "dense share", "dense batch", "limit", "RTNeural, listed")
+BOUNDS = ("roofline", "dense share", "dense batch", "no resets", "limit", "RTNeural, listed")
 
 #: Below this share of the time on the CPU, other work has disturbed the figures.
 UNDISTURBED = 0.97

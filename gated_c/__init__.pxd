@@ -16,6 +16,7 @@ cdef extern from "gated_c.h" nogil:
         GATED_BAD_LENGTH
         GATED_BAD_INDEX
         GATED_NOT_STREAMABLE
+        GATED_NOT_RESETTABLE
         GATED_UNKNOWN_ISA
         GATED_UNUSABLE_ISA
         GATED_NO_FILE
@@ -91,6 +92,8 @@ cdef extern from "gated_c.h" nogil:
         const float *weight_hr
         const float *peephole
         const gated_options *options
+        const float *initial_h
+        const float *initial_c
 
     ctypedef struct gated_recurrent:
         gated_cell cell
@@ -171,6 +174,9 @@ cdef extern from "gated_c.h" nogil:
     void gated_model_describe(const gated_model *model, gated_model_info *info)
     size_t gated_model_bytes(const gated_model *model)
     size_t gated_state_size(const gated_model *model, int64_t batch)
+    void gated_state_init(const gated_model *model, int64_t batch, float *state)
+    size_t gated_trace_c_size(const gated_model *model, int64_t seq_len, int64_t batch)
+    size_t gated_trace_gates_size(const gated_model *model, int64_t seq_len, int64_t batch)
 
     ctypedef struct gated_sequence:
         int64_t seq_len
@@ -187,6 +193,12 @@ cdef extern from "gated_c.h" nogil:
         ptrdiff_t mask_time
         ptrdiff_t mask_row
         const int64_t *batch_sizes
+        const unsigned char *reset
+        ptrdiff_t reset_time
+        ptrdiff_t reset_row
+        const float *initial
+        float *trace_c
+        float *trace_gates
 
     gated_status gated_run(const gated_model *model, const gated_sequence *sequence)
     gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream)
@@ -240,3 +252,8 @@ cdef inline gated_stream *stream_of(stream) except NULL:
     """The C stream of a gated_c.Stream: valid while that, or a handle of it, lives. Both are one state, and calls from
     C are not checked for use by two threads."""
     return <gated_stream *>PyCapsule_GetPointer(stream.handle, "gated_c.gated_stream")
+
+
+cdef inline gated_pool *pool_of(pool) except NULL:
+    """The C pool of a gated_c.Pool, likewise."""
+    return <gated_pool *>PyCapsule_GetPointer(pool.handle, "gated_c.gated_pool")

@@ -149,6 +149,8 @@ cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *opti
     w.weight_hr = weight(arrays, "weight_hr" + suffix)
     w.peephole = weight(arrays, "weight_peephole" + suffix)
     w.options = options
+    w.initial_h = weight(arrays, "initial_h" + suffix)
+    w.initial_c = weight(arrays, "initial_c" + suffix)
     return w
 
 
@@ -304,9 +306,27 @@ cdef class Engine:
         """``ValueError`` unless every row of a uint8 array is a snapshot that fits this model."""
         check_snapshots(rows, self.model)
 
-    def run(self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, lengths=None, mask=None):
+    def initial_state(self, int64_t batch):
+        """The flat state of `batch` rows that have seen nothing."""
+        cdef np.npy_intp size = gated_state_size(self.model, batch)
+        cdef np.ndarray state = np.PyArray_EMPTY(1, &size, np.NPY_FLOAT32, 0)
+        gated_state_init(self.model, batch, floats(state))
+        return state
+
+    def run(
+        self,
+        np.ndarray x not None,
+        np.ndarray y not None,
+        np.ndarray state not None,
+        lengths=None,
+        mask=None,
+        reset=None,
+        initial=None,
+        dict trace=None,
+    ):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
-        lengths int64 [N], mask bool [T,N] or None."""
+        lengths int64 [N], mask and reset bool [T,N], initial flat, or None; trace "c" and "gates",
+        flat, those that are wanted."""
         cdef gated_sequence s
         cdef gated_status status
         s = sequence_of(x, y, state)
@@ -317,6 +337,16 @@ cdef class Engine:
             s.mask = <const unsigned char *>np.PyArray_DATA(mask)
             s.mask_time = np.PyArray_STRIDE(mask, 0)
             s.mask_row = np.PyArray_STRIDE(mask, 1)
+        if reset is not None:
+            s.reset = <const unsigned char *>np.PyArray_DATA(reset)
+            s.reset_time = np.PyArray_STRIDE(reset, 0)
+            s.reset_row = np.PyArray_STRIDE(reset, 1)
+        if initial is not None:
+            s.initial = checked_flat("initial", initial, gated_state_size(self.model, s.batch))
+        if trace is not None and "c" in trace:
+            s.trace_c = checked_flat("c", trace["c"], gated_trace_c_size(self.model, s.seq_len, s.batch))
+        if trace is not None and "gates" in trace:
+            s.trace_gates = checked_flat("gates", trace["gates"], gated_trace_gates_size(self.model, s.seq_len, s.batch))
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
@@ -339,9 +369,14 @@ cdef class Engine:
 
     cdef int _check_sizes(self, const gated_sequence *s, np.ndarray state) except -1:
         """The last line before C: what model.py and packed.py must have made fit."""
-        if <size_t>np.PyArray_SIZE(state) != gated_state_size(self.model, s.batch):
-            raise ValueError(f"state: expected {self.state_size(s.batch)} values, got {state.size}")
+        checked_flat("state", state, gated_state_size(self.model, s.batch))
         return 0
+
+
+cdef float *checked_flat(str name, np.ndarray array, size_t size) except? NULL:
+    if <size_t>np.PyArray_SIZE(array) != size:
+        raise ValueError(f"{name}: expected {size} values, got {array.size}")
+    return floats(array)
 
 
 cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
@@ -355,6 +390,10 @@ cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
     s.mask = NULL
     s.mask_time = s.mask_row = 0
     s.batch_sizes = NULL
+    s.reset = NULL
+    s.reset_time = s.reset_row = 0
+    s.initial = NULL
+    s.trace_c = s.trace_gates = NULL
     return s
 
 
@@ -472,27 +511,25 @@ cdef class StreamEngine:
 
     def _save(self, np.ndarray rows not None):
         """Snapshots of all rows into uint8 [N, engine.snapshot_size]."""
+        cdef char *bytes = check_rows(rows, self.batch, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
-        cdef gated_status status = GATED_OK
-        check_rows(rows, self.batch, self.engine)
         take(&self.busy, "stream")
-        for n in range(self.batch):
-            if status == GATED_OK:
-                status = gated_stream_save(self.stream, n, np.PyArray_GETPTR1(rows, n))
+        with nogil:
+            for n in range(self.batch):
+                gated_stream_save(self.stream, n, bytes + n * size)
         gated_lower(&self.busy)
-        check(status)
 
     def _restore(self, np.ndarray rows not None):
         """The reverse of _save, after ``engine.check_snapshots``."""
+        cdef const char *bytes = check_rows(rows, self.batch, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
-        cdef gated_status status = GATED_OK
-        check_rows(rows, self.batch, self.engine)
         take(&self.busy, "stream")
-        for n in range(self.batch):
-            if status == GATED_OK:
-                status = gated_stream_restore(self.stream, n, np.PyArray_GETPTR1(rows, n))
+        with nogil:
+            for n in range(self.batch):
+                gated_stream_restore(self.stream, n, bytes + n * size)
         gated_lower(&self.busy)
-        check(status)
 
     def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
@@ -565,11 +602,17 @@ cdef class PoolEngine:
     def __dealloc__(self):
         gated_pool_free(self.pool)
 
+    @property
+    def handle(self):
+        """The pool of the C interface, a ``gated_pool *``: a ``PyCapsule`` of the name ``gated_c.gated_pool``, as
+        ``Stream.handle`` is."""
+        return handle_of(self.pool, "gated_c.gated_pool", self)
+
     def __len__(self):
         return gated_pool_count(self.pool)
 
     def __contains__(self, id):
-        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id)
+        return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id) != 0
 
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
@@ -678,29 +721,32 @@ cdef class PoolEngine:
     def _save(self, np.ndarray ids not None, np.ndarray rows not None):
         """Snapshots of ids int64 [K] into uint8 [K, engine.snapshot_size]."""
         cdef int64_t n, count = np.PyArray_DIM(ids, 0)
+        cdef const int64_t *members = id_data(ids)
+        cdef char *bytes = check_rows(rows, count, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef gated_status status = GATED_OK
-        check_rows(rows, count, self.engine)
         take(&self.busy, "pool")
-        for n in range(count):
-            if status == GATED_OK:
-                status = gated_pool_save(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n))
+        with nogil:
+            for n in range(count):
+                if status == GATED_OK:
+                    status = gated_pool_save(self.pool, members[n], bytes + n * size)
         gated_lower(&self.busy)
         self._check(status, ids)
 
     def _restore(self, np.ndarray ids not None, np.ndarray rows not None):
         """The reverse of _save, after ``engine.check_snapshots``. All ids or none."""
         cdef int64_t n, count = np.PyArray_DIM(ids, 0)
-        cdef gated_status status = GATED_OK
-        check_rows(rows, count, self.engine)
+        cdef const int64_t *members = id_data(ids)
+        cdef const char *bytes = check_rows(rows, count, self.engine)
+        cdef size_t size = gated_snapshot_size(self.engine.model)
         take(&self.busy, "pool")
         try:
             self._check_open(ids)
-            for n in range(count):
-                if status == GATED_OK:
-                    status = gated_pool_restore(self.pool, id_data(ids)[n], np.PyArray_GETPTR1(rows, n))
+            with nogil:
+                for n in range(count):
+                    gated_pool_restore(self.pool, members[n], bytes + n * size)
         finally:
             gated_lower(&self.busy)
-        check(status)
 
     cdef int _check(self, gated_status status, ids) except -1:
         """``check``, saying which id it was."""
@@ -739,23 +785,26 @@ cdef np.ndarray members(ids):
     return ids if is_member_array(ids) else checked_members("ids", ids)
 
 
-cdef int check_rows(np.ndarray rows, int64_t count, Engine engine) except -1:
+cdef char *check_rows(np.ndarray rows, int64_t count, Engine engine) except NULL:
     """The last line before C: what snapshot.py must have made fit."""
     shape = (count, engine.snapshot_size)
     if rows.dtype != numpy.uint8 or not rows.flags.c_contiguous or (<object>rows).shape != shape:
         raise ValueError(f"rows: expected contiguous uint8 {shape}")
-    return 0
+    return <char *>np.PyArray_DATA(rows)
 
 
 cdef int check_snapshots(np.ndarray rows, const gated_model *model) except -1:
-    cdef int64_t n
-    cdef gated_status status
     if rows.dtype != numpy.uint8 or rows.ndim != 2 or not rows.flags.c_contiguous:
         raise ValueError("rows: expected contiguous uint8 [N, size]")
-    for n in range(np.PyArray_DIM(rows, 0)):
-        status = gated_snapshot_check(model, np.PyArray_GETPTR1(rows, n), np.PyArray_DIM(rows, 1))
-        if status != GATED_OK:
-            raise ValueError(f"row {n}: {gated_status_string(status).decode()}")
+    cdef const char *bytes = <const char *>np.PyArray_DATA(rows)
+    cdef int64_t n = 0, count = np.PyArray_DIM(rows, 0), size = np.PyArray_DIM(rows, 1)
+    cdef gated_status status = GATED_OK
+    with nogil:
+        while n < count and status == GATED_OK:
+            status = gated_snapshot_check(model, bytes + n * size, size)
+            n += 1
+    if status != GATED_OK:
+        raise ValueError(f"row {n - 1}: {gated_status_string(status).decode()}")
     return 0
 
 

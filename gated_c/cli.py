@@ -22,6 +22,7 @@ import gated_c as gc
 from gated_c import golden, latency, npy, timing, verify, writers
 from gated_c.console import describe, format_bytes, naming, naming_output, print_table, printable, say, showing_warnings
 from gated_c.files import replacing
+from gated_c.loaders import native
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -284,8 +285,21 @@ def _convert(args: argparse.Namespace) -> None:
         with naming(args.file):
             writers.write(model.layers, args.output)
         return
+    with naming(args.file):
+        vectors = _golden_vectors(args)
     with _output_path(args.output) as path:
-        model.save(path)
+        native.save(model.layers, path, vectors)
+
+
+def _golden_vectors(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of a ``.gated`` file, as long as the model stays as it was saved."""
+    vectors = golden.read(args.file) if golden.is_native(args.file) else {}
+    changed = [option for option in ("prefix", "batch_first", "nonlinearity") if getattr(args, option) is not None]
+    if vectors and changed:
+        options = ", ".join(f"--{option.replace('_', '-')}" for option in changed)
+        say("warning", f"{args.file}: its golden vectors are left out: they do not go with {options}")
+        return {}
+    return vectors
 
 
 def _add_verify(commands: Commands) -> None:
@@ -377,7 +391,9 @@ def _add_latency(commands: Commands) -> None:
     _add_model(parser)
     parser.add_argument("-N", "--batch", type=_positive, default=1, help="rows of the stream (default: 1)")
     parser.add_argument("--steps", type=_positive, default=1_000_000, help="how many (default: a million)")
-    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="save the histogram as a picture (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--plot", metavar="OUT.png", type=Path, help="save the histogram as a picture (.png, .svg, .pdf)"
+    )
 
 
 def _latency(args: argparse.Namespace) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[Path]:
     """An empty file to fill beside ``path``, which takes its place and its mode at the end. Any exception removes it.
 
-    A link stays a link: what it points to is replaced. An ``OSError`` names ``path``, not the temporary file.
+    A link stays a link: what it points to is replaced. A directory at ``path``, or none for it to be in, is an
+    ``OSError`` from the start. Each names ``path``, not the temporary file.
     """
     named = os.fsdecode(path)
     target = Path(os.path.realpath(named))
-    if target.exists() and not (target.is_file() or target.is_dir()):
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), named)
+    if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "expected a regular file", named)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:

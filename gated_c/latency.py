@@ -22,7 +22,7 @@ _BAR = 50
 
 
 def step_latencies(model: Model, x: npt.NDArray[Any], count: int) -> Nanoseconds:
-    """Nanoseconds of ``count`` steps of one stream, one after another, measured in C with the clock's own time taken off.
+    """Nanoseconds of ``count`` steps of one stream, one by one, measured in C with the clock's own time taken off.
 
     ``x`` holds the steps as the model takes sequences, used over and over; a tenth of ``count`` goes unmeasured before.
     Raises as :meth:`Model.stream` does.

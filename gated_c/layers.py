@@ -50,6 +50,7 @@ class PlainLayer:
     takes: ClassVar[str] = "any"
     gives: ClassVar[str] = "same"
     streamable: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True  # what it makes of a sequence is what it makes of its pieces, one after another
     stepwise: ClassVar[bool] = True  # what it makes of a step depends on that step only
 
     @property
@@ -171,6 +172,7 @@ class Flip(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     stepwise: ClassVar[bool] = False
 
     @property
@@ -398,6 +400,7 @@ class Pool(PlainLayer):
 
     takes: ClassVar[str] = "sequence"
     gives: ClassVar[str] = "vector"
+    divisible: ClassVar[bool] = False
     stepwise: ClassVar[bool] = False
 
     @property
@@ -421,6 +424,7 @@ class Repeat(PlainLayer):
     takes: ClassVar[str] = "vector"
     gives: ClassVar[str] = "sequence"
     streamable: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     stepwise: ClassVar[bool] = False
 
     @property
@@ -444,6 +448,7 @@ class Reshape(PlainLayer):
     new_size: int
 
     streamable: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     stepwise: ClassVar[bool] = False
 
     @property

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property, partial
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gated_c import packed
 from gated_c._core import Engine
 from gated_c.arrays import Array, as_float32, as_ids, checked_lengths, checked_output, with_contiguous_rows
+from gated_c.errors import UnsupportedError
 from gated_c.layers import (
     Embedding,
     Layer,
@@ -27,8 +28,9 @@ from gated_c.layers import (
 )
 from gated_c.pool import Pool
 from gated_c.spec import LayerSpec
-from gated_c.state import flatten_state, unflatten_state, zero_state
+from gated_c.state import flatten_initial, flatten_state, unflatten_state
 from gated_c.stream import Stream
+from gated_c.trace import checked_names, empty_trace, unflatten_trace
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -123,6 +125,7 @@ class Model:
         layers = ", ".join(repr(layer) for layer in self.layers)
         return f"<gated_c.Model {layers} on {self.isa}>"
 
+    @overload
     def __call__(
         self,
         x: Any,
@@ -130,9 +133,39 @@ class Model:
         *,
         lengths: Any = None,
         mask: Any = None,
+        reset: Any = None,
+        initial: Any = None,
+        trace: None = None,
         out: Array | None = None,
-    ) -> tuple[Any, Any]:
-        """Run whole sequences: ``(y, state)``.
+    ) -> tuple[Any, Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        initial: Any = None,
+        trace: Sequence[str],
+        out: Array | None = None,
+    ) -> tuple[Any, Any, Any]: ...
+
+    def __call__(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        initial: Any = None,
+        trace: Any = None,
+        out: Array | None = None,
+    ) -> tuple[Any, ...]:
+        """Run whole sequences: ``(y, state)``, or ``(y, state, trace)`` with ``trace``.
 
         ``x`` float32 [T,N,C], [N,T,C] if ``batch_first``, [T,C] for one sequence without a batch axis. Another dtype is
         converted to float32 by one copy, as is an array whose last axis is not contiguous. A model that begins with an
@@ -142,21 +175,34 @@ class Model:
         ends it; two such arrays where a ``Split`` does.
 
         ``state`` is, for a model of one recurrent layer, h [L*D,N,H or P], or ``(h, c)`` with c [L*D,N,H] for LSTM,
-        without N if ``x`` has none; a tuple of these for several; ``None`` is zeros. The returned state has the same
-        form, in new arrays.
+        without N if ``x`` has none; a tuple of these for several; ``None`` is ``initial``. The returned state has the
+        same form, in new arrays.
 
         ``lengths`` [N] ints, 0..T in any order, or ``mask`` [T,N] ([N,T] if ``batch_first``) bool, True where a step
         counts: the other steps leave the row's state alone, are not pooled, and are 0 in ``y`` (in models from Keras
         they are what Keras makes of them). The reverse direction of a row starts at its own last step.
 
+        ``reset`` [T,N] ([N,T]) bool, True where a new sequence begins with a step, whether it counts or not: before it
+        the row's state returns to ``initial``, with the bits of a call for each piece. The reverse direction begins
+        anew at the end of each piece; the state returned is that of the last piece, of the reverse direction that of
+        the first. Convolutions look no further back. ``initial`` is a state, of the whole batch or one without N for
+        all rows; ``None`` is the learned one of the weights, or zeros. Models with a ``Pool``, ``Flip``, ``Repeat`` or
+        ``Reshape`` take no ``reset``.
+
+        ``trace``, of ``"c"`` and ``"gates"``, also returns every c, as ``trace["c"]`` [L*D,T,N,H], and gate behind its
+        activation, as ``trace["gates"]`` [L*D,T,N,G,H], gates in the order i f g o and r z n ([L*D,N,T,...] if
+        ``batch_first``, without N if ``x`` has none); a tuple of such dictionaries for several recurrent layers. They
+        are 0 at steps that do not count.
+
         ``out`` takes ``y``: float32, C-contiguous, of y's shape, apart from ``x``.
 
         A ``torch.nn.utils.rnn.PackedSequence`` comes back as one, with its state as tensors.
 
-        Raises ``ValueError``, ``TypeError`` or, for ids, ``IndexError`` with what was expected and what was got.
+        Raises ``ValueError``, ``TypeError`` or, for ids, ``IndexError`` with what was expected and what was got,
+        ``UnsupportedError`` for a layer that takes no ``reset``.
         """
         if packed.is_packed(x):
-            return self._run_packed(x, state, lengths, mask, out)
+            return self._run_packed(x, state, (lengths, mask, reset, initial, trace, out))
         x, unbatched = self._time_major(x)
         seq_len, batch = x.shape[:2]
         if lengths is not None and mask is not None:
@@ -166,15 +212,28 @@ class Model:
         if lengths is not None:
             lengths = checked_lengths(lengths, seq_len, batch)
         if mask is not None:
-            mask = self._checked_mask(mask, seq_len, batch, unbatched)
+            mask = self._checked_mask("mask", mask, seq_len, batch, unbatched)
+        if reset is not None:
+            if self._looks_across:
+                raise UnsupportedError(f"reset: {self._looks_across} makes one result of the steps before and after")
+            reset = self._checked_mask("reset", reset, seq_len, batch, unbatched)
+        if initial is not None:
+            initial = flatten_initial(self.recurrent, initial, batch, unbatched)
+        shown = None
+        if trace is not None:
+            shown = empty_trace(self.layers, checked_names(trace, self.recurrent), seq_len, batch)
         y, y_time_major = self._output(out, x, unbatched)
-        flat = self._flat_state(state, batch, unbatched)
-        self._engine.run(x, y_time_major, flat, lengths, mask)
+        flat = self._flat_state(state, initial, batch, unbatched)
+        self._engine.run(x, y_time_major, flat, lengths, mask, reset, initial, shown)
         final = unflatten_state(self.recurrent, flat, batch, unbatched)
+        result: Any = y
         if isinstance(self.layers[-1], Split):
             half = self.output_size // 2
-            return (y[..., :half], y[..., half:]), final
-        return y, final
+            result = (y[..., :half], y[..., half:])
+        if shown is None:
+            return result, final
+        axes = {"unbatched": unbatched, "batch_first": self.batch_first}
+        return result, final, unflatten_trace(self.layers, shown, seq_len, batch, **axes)
 
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the
@@ -215,19 +274,27 @@ class Model:
         rows = tuple(size for axis, size in enumerate(lead) if axis != time)
         return self._y_shape(steps_after(self.layers, lead[time]), rows)
 
-    def _run_packed(self, x: Any, state: Any, lengths: Any, mask: Any, out: Any) -> tuple[Any, Any]:
-        if lengths is not None or mask is not None or out is not None:
-            raise ValueError("lengths, mask, out: expected None with a PackedSequence")
+    def _run_packed(self, x: Any, state: Any, others: tuple[Any, ...]) -> tuple[Any, Any]:
+        if any(other is not None for other in others):
+            raise ValueError("lengths, mask, reset, initial, trace, out: expected None with a PackedSequence")
         if len(self.layers) > 1:
             raise TypeError(
                 "x: expected an array and lengths: only a model of one recurrent layer takes PackedSequence"
             )
         return packed.run(self._engine, self.recurrent[0], x, state)
 
-    def _flat_state(self, state: Any, batch: int, unbatched: bool) -> Array:
-        if state is None:
-            return zero_state(self._engine, batch)
-        return flatten_state(self.recurrent, state, batch, unbatched)
+    def _flat_state(self, state: Any, initial: Array | None, batch: int, unbatched: bool) -> Array:
+        if state is not None:
+            return flatten_state(self.recurrent, state, batch, unbatched)
+        return self._engine.initial_state(batch) if initial is None else initial.copy()
+
+    @cached_property
+    def _looks_across(self) -> str:
+        """The first layer that takes all steps for one sequence, by its name; or none."""
+        for layer in self.layers:
+            if isinstance(layer, PlainLayer) and not layer.divisible:
+                return layer.name or type(layer).__name__
+        return ""
 
     def _time_major(self, x: Any) -> tuple[npt.NDArray[Any], bool]:
         """x as a [T,N,C] view, ids as [T,N,1], a vector as [1,N,C]; and whether it came without a batch axis."""
@@ -284,14 +351,14 @@ class Model:
             return y, y.reshape(full).swapaxes(0, 1) if swap else y.reshape(full)
         return y, y.swapaxes(0, 1) if swap else y
 
-    def _checked_mask(self, mask: Any, seq_len: int, batch: int, unbatched: bool) -> Mask:
+    def _checked_mask(self, name: str, mask: Any, seq_len: int, batch: int, unbatched: bool) -> Mask:
         array = np.asarray(mask)
-        if array.dtype != np.bool_:
-            raise TypeError(f"mask: expected bool, got {array.dtype}")
+        if array.dtype.kind != "b":
+            raise TypeError(f"{name}: expected bool, got {array.dtype}")
         rows = () if unbatched else (batch,)
         shape = (*rows, seq_len) if self.batch_first else (seq_len, *rows)
         if array.shape != shape:
-            raise ValueError(f"mask: expected {shape}, got {array.shape}")
+            raise ValueError(f"{name}: expected {shape}, got {array.shape}")
         if unbatched:
             return array[:, None]
         return array.swapaxes(0, 1) if self.batch_first else array

@@ -9,7 +9,7 @@ import numpy as np
 from gated_c._core import Engine
 from gated_c.arrays import Array, as_float32
 from gated_c.spec import LayerSpec
-from gated_c.state import flatten_state, unflatten_state, zero_state
+from gated_c.state import flatten_state, unflatten_state
 
 
 def is_packed(x: Any) -> bool:
@@ -35,7 +35,7 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
         indices = getattr(x, name)
         if indices is not None and not np.array_equal(np.sort(np.asarray(indices)), np.arange(batch)):
             raise ValueError(f"x.{name}: expected each of the {batch} rows once, got {np.asarray(indices)}")
-    flat = zero_state(engine, batch)
+    flat = engine.initial_state(batch)
     if state is not None:
         given = unflatten_state([layer], flatten_state([layer], state, batch, unbatched=False), batch, False)
         flat = np.concatenate([part.ravel() for part in _reorder(given, x.sorted_indices)])

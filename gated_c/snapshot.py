@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from gated_c._core import Engine, check_intact
 from gated_c.errors import FormatError
-from gated_c.files import replacing
 
 Rows = npt.NDArray[np.uint8]
 
@@ -58,6 +57,8 @@ class Snapshot:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, whole or not at all: the rows as a ``.npy`` array."""
+        from gated_c.files import replacing
+
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, self.rows, allow_pickle=False)
 

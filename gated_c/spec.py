@@ -92,7 +92,8 @@ class LayerSpec:
 
     ``weights`` maps PyTorch's names (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...) to float32 arrays: ``weight_ih``
     [G*H, C], ``weight_hh`` [G*H, P or H], ``bias_ih`` and ``bias_hh`` [G*H], ``weight_hr`` [P, H], and for an LSTM with
-    peepholes ``weight_peephole`` [3*H] in the order i f o.
+    peepholes ``weight_peephole`` [3*H] in the order i f o. A learned initial state is ``initial_h`` [P or H] and, of an
+    LSTM, ``initial_c`` [H]; either may be missing, and is zeros then.
     ``name`` is the place in the file or module it came from, such as ``encoder.lstm``.
 
     Beyond PyTorch: ``activations`` of all directions in ONNX's order (``ACTIVATIONS`` says how many; none: defaults),
@@ -127,7 +128,13 @@ class LayerSpec:
     @property
     def in_torch(self) -> bool:
         """Whether PyTorch has this module."""
-        return self.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not (self.is_general or self.reverse)
+        beyond = self.is_general or self.reverse or self.has_initial_state
+        return self.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not beyond
+
+    @property
+    def has_initial_state(self) -> bool:
+        """Whether a sequence starts from something learned rather than from zeros."""
+        return any(name.startswith("initial_") for name in self.weights)
 
     @property
     def is_general(self) -> bool:
@@ -169,7 +176,7 @@ class LayerSpec:
                 yield layer, f"_l{layer}{direction}"
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every weight that this module must have, and no other."""
+        """The shape of every weight that this module must have; no others but `initial_shapes`."""
         rows = GATES[self.cell] * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, suffix in self.suffixes():
@@ -182,6 +189,15 @@ class LayerSpec:
                 shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
             if self.peepholes:
                 shapes["weight_peephole" + suffix] = (3 * self.hidden_size,)
+        return shapes
+
+    def initial_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight that it may have: those of a learned initial state."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for _, suffix in self.suffixes():
+            shapes["initial_h" + suffix] = (self.h_size,)
+            if self.has_c:
+                shapes["initial_c" + suffix] = (self.hidden_size,)
         return shapes
 
     def validate(self) -> None:
@@ -206,16 +222,17 @@ class LayerSpec:
         if self.num_layers > len(self.weights):
             yield f"weights: expected those of {self.num_layers} layers, got {len(self.weights)} in all"
             return
-        expected = self.expected_shapes()
-        for name, shape in expected.items():
+        expected, optional = self.expected_shapes(), self.initial_shapes()
+        for name, shape in (expected | optional).items():
             if name not in self.weights:
-                yield f"{name}: missing, expected {shape}"
+                if name in expected:
+                    yield f"{name}: missing, expected {shape}"
             elif self.weights[name].shape != shape:
                 yield f"{name}: expected {shape}, got {self.weights[name].shape}"
             elif self.weights[name].dtype != np.float32:
                 yield f"{name}: expected float32, got {self.weights[name].dtype}"
         for name in self.weights:
-            if name not in expected:
+            if name not in expected and name not in optional:
                 yield f"{name}: unexpected"
 
     def _option_problems(self) -> Iterator[str]:

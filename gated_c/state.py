@@ -12,17 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gated_c._core import Engine
 from gated_c.arrays import Array, as_float32
 from gated_c.spec import LayerSpec
 
 LayerState: TypeAlias = Array | tuple[Array, Array]
 State: TypeAlias = LayerState | tuple[LayerState, ...]
-
-
-def zero_state(engine: Engine, batch: int) -> Array:
-    """The flat state of ``batch`` rows that have seen nothing."""
-    return np.zeros(engine.state_size(batch), np.float32)
 
 
 def flatten_state(layers: Sequence[LayerSpec], state: Any, batch: int, unbatched: bool) -> Array:
@@ -41,6 +35,21 @@ def flatten_state(layers: Sequence[LayerSpec], state: Any, batch: int, unbatched
     return np.concatenate(parts)
 
 
+def flatten_initial(layers: Sequence[LayerSpec], initial: Any, batch: int, unbatched: bool) -> Array:
+    """The same of ``initial``, a state of the whole batch or, without its axis, one for all rows."""
+    first = initial
+    while isinstance(first, tuple | list) and first:
+        first = first[0]
+    try:
+        if unbatched or np.ndim(first) != 2:
+            return flatten_state(layers, initial, batch, unbatched)
+        row = flatten_state(layers, initial, 1, unbatched=True)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"initial: {error}") from None
+    states = unflatten_state(layers, row, 1, unbatched=False)
+    return np.concatenate([np.repeat(part, batch, axis=1).reshape(-1) for part in _arrays(states)])
+
+
 def unflatten_state(layers: Sequence[LayerSpec], flat: Array, batch: int, unbatched: bool) -> State:
     """Views of a flat state in the form of a model's."""
     states: list[LayerState] = []
@@ -54,6 +63,13 @@ def unflatten_state(layers: Sequence[LayerSpec], flat: Array, batch: int, unbatc
         states.append((h, flat[h_end:end].reshape(*lead, layer.hidden_size)) if layer.has_c else h)
         at = end
     return states[0] if len(states) == 1 else tuple(states)
+
+
+def _arrays(state: State) -> list[Array]:
+    """Every h and c, in order."""
+    if isinstance(state, tuple):
+        return [array for part in state for array in _arrays(part)]
+    return [state]
 
 
 def _shapes(layer: LayerSpec, batch: int, unbatched: bool) -> list[tuple[int, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 from gated_c._core import Engine, StreamEngine
 from gated_c.arrays import Array, as_float32, as_ids, checked_output, with_contiguous_rows
 from gated_c.snapshot import Snapshot, checked_rows
-from gated_c.state import State, flatten_state, unflatten_state, zero_state
+from gated_c.state import State, flatten_state, unflatten_state
 
 if TYPE_CHECKING:
     from gated_c.model import Model
@@ -60,7 +60,7 @@ class Stream(StreamEngine):
     def state(self) -> State:
         """The state in the form of :meth:`Model.__call__`: a copy. Assign one to continue from it; what pools and
         convolutions have seen is not part of it and starts anew."""
-        flat = zero_state(self.engine, self.batch)
+        flat = np.empty(self.engine.state_size(self.batch), np.float32)
         self._read_state(flat)
         return unflatten_state(self._model.recurrent, flat, self.batch, unbatched=False)
 

@@ -138,24 +138,52 @@ static void copy_h(const gated_model_layer *layer, const float *state, int64_t b
     }
 }
 
+/* What a scan of the last layer repeats of row n before the first step that counts. */
+static void begin_repeating(const gated_model_layer *layer, const gated_scan *scan, const gated_sequence *s, int64_t n,
+                            float *before)
+{
+    const float *h = s->initial ? s->initial + scan->h_offset * s->batch + n * scan->output_size
+                                : layer->stack->initial + scan->h_offset;
+    if (layer->is.masked == GATED_REPEAT_INITIAL)
+        memcpy(before, h, scan->output_size * sizeof *before);
+    else
+        memset(before, 0, scan->output_size * sizeof *before);
+}
+
 /* Keras: at a step that does not count, y is that of the step before in the order of processing. */
-static void repeat_outputs(const gated_model_layer *layer, const gated_span *s, float *previous)
+static void repeat_outputs(const gated_model_layer *layer, const gated_span *s, const gated_sequence *sequence,
+                           float *previous)
 {
     const gated_stack_layer *top = &layer->stack->layers[layer->stack->num_layers - 1];
     for (int d = 0; d < top->num_directions; d++) {
-        const size_t offset = d * top->scan[d].output_size, bytes = top->scan[d].output_size * sizeof(float);
+        const gated_scan *scan = &top->scan[d];
+        const size_t offset = d * scan->output_size, bytes = scan->output_size * sizeof(float);
         for (int64_t i = 0; i < s->steps; i++) {
-            const int64_t t = top->scan[d].reverse ? s->steps - 1 - i : i;
+            const int64_t t = scan->reverse ? s->steps - 1 - i : i;
             for (int64_t n = 0; n < s->batch; n++) {
                 float *y = s->out.base + t * s->out.time + n * s->out.row + offset;
                 float *before = previous + n * top->output_size + offset;
+                if (!scan->reverse && gated_resets_at(s, t, n))
+                    begin_repeating(layer, scan, sequence, n, before);
                 if (s->live.base[t * s->live.time + n * s->live.row])
                     memcpy(before, y, bytes);
                 else
                     memcpy(y, before, bytes);
+                if (scan->reverse && gated_resets_at(s, t, n))
+                    begin_repeating(layer, scan, sequence, n, before);
             }
         }
     }
+}
+
+/* A layer's part of the trace. */
+static gated_trace trace_of(const gated_chain *chain, int index, const gated_span *s)
+{
+    gated_trace trace = s->trace;
+    for (int i = chain->first; i < index; i++)
+        if (chain->model->layers[i].stack)
+            gated_trace_skip(&trace, chain->model->layers[i].stack, s->batch);
+    return trace;
 }
 
 static gated_status run_stack(const gated_chain *chain, int index, const gated_span *s, int is_first)
@@ -168,12 +196,15 @@ static gated_status run_stack(const gated_chain *chain, int index, const gated_s
         .x = s->in.base, .x_time = s->in.time, .x_row = s->in.row,
         .y = s->out.base, .y_time = s->out.time, .y_row = s->out.row,
         .mask = s->live.base, .mask_time = s->live.time, .mask_row = s->live.row,
+        .reset = s->reset.base, .reset_time = s->reset.time, .reset_row = s->reset.row,
+        .initial = chain->initial ? chain->initial + layer->state_offset * chain->batch : NULL,
     };
+    const gated_trace trace = trace_of(chain, index, s);
     for (int64_t n = 0; is_first && layer->is.masked == GATED_REPEAT_INITIAL && n < s->batch; n++)
         copy_h(layer, state, s->batch, n, memory->values + n * layer->is.output_size);
-    gated_status status = gated_stack_run(layer->stack, &sequence, &memory->ws);
+    gated_status status = gated_stack_run(layer->stack, &sequence, &trace, &memory->ws);
     if (status == GATED_OK && s->live.base && layer->is.masked != GATED_ZERO)
-        repeat_outputs(layer, s, memory->values);
+        repeat_outputs(layer, s, &sequence, memory->values);
     return status;
 }
 

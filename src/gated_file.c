@@ -74,7 +74,7 @@ static int read_weights(gated_reader *reader, gated_place place, const gated_wor
     const int64_t hidden = layer->hidden_size, rows = gated_cell_gates(layer->cell) * hidden;
     const int64_t h_size = layer->proj_size ? layer->proj_size : hidden;
     gated_weights *weights = &layer->weights[place.direction];
-    int missing = 0;
+    int missing = 0, may_miss = 0;
     weights->weight_ih = take_weight(reader, place, "weight_ih", rows, layer->input_size, &missing);
     weights->weight_hh = take_weight(reader, place, "weight_hh", rows, h_size, &missing);
     if (w->biases) {
@@ -85,6 +85,9 @@ static int read_weights(gated_reader *reader, gated_place place, const gated_wor
         weights->weight_hr = take_weight(reader, place, "weight_hr", h_size, hidden, &missing);
     if (w->peepholes)
         weights->peephole = take_weight(reader, place, "weight_peephole", 3 * hidden, 0, &missing);
+    weights->initial_h = take_weight(reader, place, "initial_h", h_size, 0, &may_miss);
+    if (gated_cell_has_c(layer->cell))
+        weights->initial_c = take_weight(reader, place, "initial_c", hidden, 0, &may_miss);
     if (w->num_options) {
         reader->options[place.stack][place.direction] = w->options[place.direction];
         weights->options = &reader->options[place.stack][place.direction];
@@ -142,7 +145,7 @@ static int read_plain(gated_reader *reader, int index, const gated_words *w)
     if (w->weight.at)
         layer->weight = axes ? take_tensor(reader, w->weight, shape, axes) : NULL;
     if (w->bias.at)
-        layer->bias = axes && layer->kind != GATED_EMBEDDING ? take_tensor(reader, w->bias, &features, 1) : NULL;
+        layer->bias = axes ? take_tensor(reader, w->bias, &features, 1) : NULL;
     return !w->weight.at == !layer->weight && !w->bias.at == !layer->bias;
 }
 

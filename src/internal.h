@@ -34,9 +34,11 @@ typedef struct {
                                   before, whose own recurrent product it is; kernel == NULL: none */
     int reverse;
     int has_c;
+    int num_gates;             /* G */
     int hidden_size;           /* H */
     int output_size;           /* P or H: the width of h */
     size_t h_offset, c_offset; /* floats per row of the batch before this scan's block of the state */
+    size_t gates_offset;       /* the same in a trace of all gates */
 } gated_scan;
 
 typedef struct {
@@ -50,6 +52,9 @@ typedef struct {
     int num_layers;
     int reverse;             /* some direction of some layer is */
     size_t state_per_row;    /* floats */
+    size_t c_per_row;        /* floats of it that are c, the last ones */
+    size_t gates_per_row;    /* floats of all gates at one step */
+    float *initial;          /* [state_per_row], of one row */
     gated_stack_layer layers[];
 } gated_stack;
 
@@ -116,6 +121,14 @@ void gated_product_free(gated_product *product);
 float *gated_allocate(size_t floats);
 
 /* schedule.c: rows sorted by live steps, longest first, so that the live ones are always a prefix. */
+
+/* Sorted rows that return to their initial state: rows[start[k]] .. rows[start[k + 1] - 1] before their live step k, in the
+ * order of processing, and those of k = T after their last one. */
+typedef struct {
+    int64_t *start; /* [T + 3]; NULL: no resets */
+    int64_t *rows;
+} gated_resets;
+
 typedef struct {
     int64_t batch;
     int64_t seq_len;
@@ -123,10 +136,11 @@ typedef struct {
     int64_t *steps;        /* [N] live steps of sorted row r, not rising; NULL: seq_len */
     int32_t *times;        /* [N][T] time of live step k of sorted row r; NULL: k itself */
     int64_t *packed_start; /* [T] row of a packed buffer at which step t begins; NULL: not packed */
+    gated_resets resets[2]; /* forward; reverse, of 2 directions */
 } gated_schedule;
 
 gated_status gated_check_sequence(const gated_sequence *sequence);
-gated_status gated_schedule_create(const gated_sequence *sequence, gated_schedule *schedule);
+gated_status gated_schedule_create(const gated_sequence *sequence, int directions, gated_schedule *schedule);
 void gated_schedule_free(gated_schedule *schedule);
 
 /* stack.c */
@@ -135,7 +149,10 @@ void gated_stack_free(gated_stack *stack);
 size_t gated_stack_bytes(const gated_stack *stack);
 int gated_stack_output(const gated_stack *stack);
 
-/* The state of row n becomes that of another state of the same batch, or zero if `from` is NULL. */
+/* The state of row n, of one scan or all, becomes that of another state of the same batch, or the initial one if `from` is
+ * NULL. */
+void gated_scan_set_row(const gated_stack *stack, const gated_scan *scan, float *state, const float *from, int64_t batch,
+                        int64_t n);
 void gated_stack_set_row(const gated_stack *stack, float *state, const float *from, int64_t batch, int64_t n);
 
 /* scan.c */
@@ -157,8 +174,19 @@ typedef struct {
 gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, gated_workspace *ws);
 void gated_workspace_free(gated_workspace *ws);
 
-/* Of at most the seq_len of the workspace. */
-gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *sequence, gated_workspace *ws);
+/* Where c [T, N, H] and gates [T, N, G, H] of scan after scan go, for one piece of a sequence. */
+typedef struct {
+    float *c, *gates;        /* NULL: nowhere */
+    int64_t seq_len;         /* T of the whole sequence */
+    int64_t first;           /* its step with which the piece begins */
+} gated_trace;
+
+/* To behind what a stack takes of a trace. */
+void gated_trace_skip(gated_trace *trace, const gated_stack *stack, int64_t batch);
+
+/* Of at most the seq_len of the workspace. The sequence's own traces are not looked at. */
+gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *sequence, const gated_trace *trace,
+                             gated_workspace *ws);
 
 /* stepper.c: `state` [state_per_row * batch] is the caller's, and holds the current state after gated_stepper_settle. */
 typedef struct gated_stepper gated_stepper;
@@ -181,10 +209,17 @@ typedef struct {
     ptrdiff_t time, row;
 } gated_live;
 
+typedef struct {
+    const unsigned char *base;
+    ptrdiff_t time, row;
+} gated_marks;
+
 /* One piece of a sequence, on its way through a layer. */
 typedef struct {
     gated_view in, out;
     gated_live live;
+    gated_marks reset;       /* steps with which a new sequence begins; base NULL for none */
+    gated_trace trace;       /* of the chain's first stack */
     int64_t steps, batch;
     const int32_t *members;  /* [batch] row of memory that row n goes on with; NULL: n itself */
 } gated_span;
@@ -198,6 +233,12 @@ void gated_ticker_free(gated_ticker *ticker);
 /* One step of some members, of those rows of the span that count; out must not overlap in. */
 void gated_ticker_step(gated_ticker *ticker, const gated_span *span);
 
+/* Whether a new sequence begins with step t of row n. */
+static inline int gated_resets_at(const gated_span *s, int64_t t, int64_t n)
+{
+    return s->reset.base && s->reset.base[t * s->reset.time + n * s->reset.row];
+}
+
 /* What a layer keeps from one piece of a sequence to the next, and for one. */
 typedef struct {
     gated_workspace ws;      /* of a stack */
@@ -205,7 +246,8 @@ typedef struct {
     gated_ticker *ticker;    /* of a stack in a pool of members */
     float *values;           /* pool: [N, F]; convolution: windows, and the steps before; stack: its last output [N, F], in a
                                 stream its state before a step */
-    int64_t *counts;         /* [N] steps so far that count: of a pool, and in a stream of a stack */
+    int64_t *counts;         /* [N] steps so far that count: of a pool, and in a stream of a stack; convolution: the first of
+                                the steps before that are another sequence's */
 } gated_memory;
 
 /* plain.c */
@@ -214,6 +256,7 @@ int gated_ids_in_range(const gated_layer *embedding, const int32_t *ids, int64_t
 int64_t gated_steps_before(const gated_layer *conv);
 float *gated_conv_history(const gated_layer *conv, const gated_memory *memory); /* [N, steps before, input] */
 int gated_is_pool(gated_kind kind);
+int64_t gated_steps_after(const gated_layer *layer, int64_t steps);
 size_t gated_plain_memory(const gated_layer *layer, int64_t batch);
 void gated_plain_run(const gated_model_layer *layer, const gated_span *span, gated_memory *memory);
 void gated_pooled(const gated_layer *layer, const gated_memory *memory, const gated_span *span, gated_view out);
@@ -240,6 +283,7 @@ typedef struct {
     int64_t chunk;           /* steps that `between` holds */
     int streaming;           /* what the chain is for: GATED_ONE_CALL, a GATED_STREAM, or GATED_MEMBERS of a pool */
     float *state;            /* of the model */
+    const float *initial;    /* of the model, to which resets return; NULL for its own */
     gated_memory *memory;    /* [last - first] */
     gated_kept kept;         /* unless for one call */
     float *between[2];       /* [chunk, N, widest] */

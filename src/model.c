@@ -315,3 +315,35 @@ size_t gated_state_size(const gated_model *model, int64_t batch)
 {
     return model->state_per_row * (size_t)batch;
 }
+
+void gated_state_init(const gated_model *model, int64_t batch, float *state)
+{
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_model_layer *layer = &model->layers[l];
+        for (int64_t n = 0; layer->stack && n < batch; n++)
+            gated_stack_set_row(layer->stack, state + layer->state_offset * batch, NULL, batch, n);
+    }
+}
+
+/* Steps and rows of every stack times what one of them takes: c's, or all gates. */
+static size_t trace_size(const gated_model *model, int64_t seq_len, int64_t batch, int gates)
+{
+    size_t floats = 0;
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_model_layer *layer = &model->layers[l];
+        if (layer->stack)
+            floats += (gates ? layer->stack->gates_per_row : layer->stack->c_per_row) * (size_t)(seq_len * batch);
+        seq_len = gated_steps_after(&layer->is, seq_len);
+    }
+    return floats;
+}
+
+size_t gated_trace_c_size(const gated_model *model, int64_t seq_len, int64_t batch)
+{
+    return trace_size(model, seq_len, batch, 0);
+}
+
+size_t gated_trace_gates_size(const gated_model *model, int64_t seq_len, int64_t batch)
+{
+    return trace_size(model, seq_len, batch, 1);
+}

@@ -278,15 +278,19 @@ float *gated_conv_history(const gated_layer *conv, const gated_memory *memory)
     return memory->values + (ptrdiff_t)TILE_ROWS * conv->count * conv->input_size;
 }
 
-/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, input]. */
-static void gather_taps(const gated_layer *conv, const gated_span *s, const float *history, int64_t t, int64_t n, float *window)
+/* The inputs of all taps of a step, side by side; steps before this piece come from `history` [before, input]. The first
+ * `foreign` of all these steps are zeros. */
+static void gather_taps(const gated_layer *conv, const gated_span *s, const float *history, int64_t foreign, int64_t t,
+                        int64_t n, float *window)
 {
     const size_t bytes = conv->input_size * sizeof *window;
     const int64_t before = gated_steps_before(conv);
     for (int k = 0; k < conv->count; k++, window += conv->input_size) {
         const int64_t at = t - before + (int64_t)k * conv->dilation;
-        const float *x = at >= 0 ? in_row(s, at, n) : history + (at + before) * conv->input_size;
-        memcpy(window, x, bytes);
+        if (at + before < foreign)
+            memset(window, 0, bytes);
+        else
+            memcpy(window, at >= 0 ? in_row(s, at, n) : history + (at + before) * conv->input_size, bytes);
     }
 }
 
@@ -303,14 +307,17 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, gated_
 {
     const gated_layer *conv = &layer->is;
     const ptrdiff_t width = (ptrdiff_t)conv->count * conv->input_size;
-    const ptrdiff_t kept = gated_steps_before(conv) * conv->input_size;
+    const int64_t before = gated_steps_before(conv), kept = before * conv->input_size;
     float *windows = memory->values, *history = gated_conv_history(conv, memory);
     gated_row rows[TILE_ROWS];
     int count = 0;
     for (int64_t t = 0; t < s->steps; t++) {
         for (int64_t n = 0; n < s->batch; n++) {
+            const int64_t m = member(s, n);
             float *window = windows + count * width;
-            gather_taps(conv, s, history + member(s, n) * kept, t, n, window);
+            if (gated_resets_at(s, t, n))
+                memory->counts[m] = before + t;
+            gather_taps(conv, s, history + m * kept, memory->counts[m], t, n, window);
             rows[count++] = (gated_row){.x = window, .y = out_row(s, t, n)};
             if (count == TILE_ROWS) {
                 multiply(&layer->product, rows, count);
@@ -319,8 +326,11 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, gated_
         }
     }
     multiply(&layer->product, rows, count);
-    for (int64_t n = 0; n < s->batch; n++)
+    for (int64_t n = 0; n < s->batch; n++) {
+        int64_t *foreign = &memory->counts[member(s, n)];
         remember_steps(conv, s, n, history + member(s, n) * kept);
+        *foreign = *foreign > s->steps ? *foreign - s->steps : 0;
+    }
 }
 
 /* Pools */
@@ -328,6 +338,13 @@ static void convolve(const gated_model_layer *layer, const gated_span *s, gated_
 int gated_is_pool(gated_kind kind)
 {
     return kind >= GATED_POOL_LAST && kind <= GATED_POOL_FINAL;
+}
+
+int64_t gated_steps_after(const gated_layer *layer, int64_t steps)
+{
+    if (gated_is_pool(layer->kind))
+        return 1;
+    return layer->kind == GATED_REPEAT || layer->kind == GATED_RESHAPE ? layer->count : steps;
 }
 
 static void take_into_pool(const gated_layer *pool, const float *x, float *values, int is_first)

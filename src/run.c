@@ -9,9 +9,12 @@
 typedef struct {
     const gated_model *model;
     float *state;
+    const float *initial;
     gated_view x, y;         /* y: of the whole model */
     int64_t steps, batch;    /* of x */
     gated_live live;
+    gated_marks reset;
+    gated_trace trace;       /* of the phase */
     unsigned char *masks;    /* [steps, N], or NULL if nothing can make a step not count; owned */
     float *result;           /* of the phase before, where x is; owned */
 } gated_pass;
@@ -49,13 +52,17 @@ static gated_status run_pieces(const gated_pass *pass, gated_chain *chain, gated
     const int y_width = pass->model->layers[chain->last - 1].is.output_size;
     for (int64_t t = 0; t < pass->steps; t += chain->chunk) {
         const int64_t steps = pass->steps - t < chain->chunk ? pass->steps - t : chain->chunk;
-        gated_span span = {.in = pass->x, .live = pass->live, .steps = steps, .batch = pass->batch};
+        gated_span span = {.in = pass->x, .live = pass->live, .reset = pass->reset, .trace = pass->trace,
+                           .steps = steps, .batch = pass->batch};
         gated_view to = target;
         span.in.base += t * span.in.time;
         if (to.base)
             to.base += t * to.time;
         if (span.live.base)
             span.live.base += t * span.live.time;
+        if (span.reset.base)
+            span.reset.base += t * span.reset.time;
+        span.trace.first = t;
         if (is_end)
             span.out = to;
         gated_status status = gated_chain_run(chain, &span, pass->masks ? pass->masks + t * pass->batch : NULL, t == 0);
@@ -83,19 +90,24 @@ static gated_status run_phase(gated_pass *pass, int first, int last)
         free(result);
         return status;
     }
+    chain.initial = pass->initial;
+    pass->trace.seq_len = pass->steps;
     const gated_view vector = by_row(result, 1, end->input_size);
     const gated_view target = is_end ? pass->y : is_pool ? (gated_view){0} : by_row(result, pass->steps, end->input_size);
     status = run_pieces(pass, &chain, target, is_end);
     if (status == GATED_OK && is_pool)
         gated_pooled(end, &chain.memory[last - 1 - first], &(gated_span){.batch = pass->batch}, vector);
     gated_chain_free(&chain);
+    for (int l = first; l < last; l++)
+        if (pass->model->layers[l].stack)
+            gated_trace_skip(&pass->trace, pass->model->layers[l].stack, pass->batch);
 
     free(pass->result);
     pass->result = result;
     pass->live = (gated_live){0};
     if (is_end)
         return status;
-    pass->steps = is_pool ? 1 : end->count;
+    pass->steps = gated_steps_after(end, pass->steps);
     pass->x = end->kind == GATED_RESHAPE ? by_row(result, end->count, end->output_size)
                                          : (gated_view){result, 0, end->output_size};
     return status;
@@ -141,9 +153,21 @@ static gated_status run_stack(const gated_stack *stack, const gated_sequence *s)
     gated_status status = gated_workspace_create(stack, s->batch, s->seq_len, &ws);
     if (status != GATED_OK)
         return status;
-    status = gated_stack_run(stack, s, &ws);
+    const gated_trace trace = {.c = s->trace_c, .gates = s->trace_gates, .seq_len = s->seq_len};
+    status = gated_stack_run(stack, s, &trace, &ws);
     gated_workspace_free(&ws);
     return status;
+}
+
+/* A pool, a flip, ...: of steps before and after a reset they make one result. */
+static int is_resettable(const gated_model *model)
+{
+    for (int l = 0; l < model->num_layers; l++) {
+        const gated_kind kind = model->layers[l].is.kind;
+        if (ends_phase(kind) || kind == GATED_FLIP || kind == GATED_FLIP_MASK)
+            return 0;
+    }
+    return 1;
 }
 
 static gated_status run(const gated_model *model, const gated_sequence *s)
@@ -159,12 +183,16 @@ static gated_status run(const gated_model *model, const gated_sequence *s)
     if (first->is.kind == GATED_EMBEDDING
         && !gated_ids_in_range(&first->is, s->x, s->seq_len, s->x_time, s->batch, s->x_row))
         return GATED_BAD_INDEX;
+    if (s->reset && !is_resettable(model))
+        return GATED_NOT_RESETTABLE;
     if (model->num_layers == 1 && first->stack && first->is.masked == GATED_ZERO)
         return run_stack(first->stack, s);
     if (s->batch_sizes)
         return GATED_BAD_SIZE;
-    gated_pass pass = {.model = model, .state = s->state, .steps = s->seq_len, .batch = s->batch,
-                       .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row}};
+    gated_pass pass = {.model = model, .state = s->state, .initial = s->initial, .steps = s->seq_len, .batch = s->batch,
+                       .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row},
+                       .reset = {s->reset, s->reset_time, s->reset_row},
+                       .trace = {.c = s->trace_c, .gates = s->trace_gates}};
     status = run_phases(&pass, s);
     free(pass.result);
     free(pass.masks);

@@ -24,12 +24,21 @@ typedef struct {
     const int64_t *start;    /* packed: base + (start[t] + sorted row) * row */
 } view;
 
+/* Where a scan's c and gates go; base NULL: nowhere. */
+typedef struct {
+    view c, gates;
+} scan_traces;
+
 /* The steps first <= k < last of one direction of one layer. */
 typedef struct {
+    const gated_stack *stack;
     const gated_scan *scan;
+    const gated_sequence *sequence;
     const gated_schedule *schedule;
     gated_workspace *ws;
     view in, out;
+    scan_traces traces;
+    const gated_resets *resets;
     float *h, *c;            /* this scan's state: [N, P or H], [N, H] */
     int64_t first, last;
 } scan_call;
@@ -145,6 +154,31 @@ static void start_rows(const scan_call *call, int64_t live)
     }
 }
 
+/* Rows that begin a new sequence with step k: from the initial state as at the first step. */
+static void reset_rows(const scan_call *call, int64_t k)
+{
+    const gated_scan *scan = call->scan;
+    const gated_sequence *s = call->sequence;
+    const gated_resets *resets = call->resets;
+    for (int64_t i = resets->start[k]; i < resets->start[k + 1]; i++) {
+        const int64_t r = resets->rows[i], n = batch_row(call->schedule, r);
+        gated_scan_set_row(call->stack, scan, s->state, s->initial, s->batch, n);
+        output_rows(call)[r].y = call->h + n * scan->output_size;
+    }
+}
+
+static void reset_ended_rows(const gated_stack *stack, const gated_sequence *s, const gated_schedule *schedule)
+{
+    for (int l = 0; schedule->resets[0].start && l < stack->num_layers; l++) {
+        for (int d = 0; d < stack->layers[l].num_directions; d++) {
+            const gated_scan *scan = &stack->layers[l].scan[d];
+            const gated_resets *resets = &schedule->resets[scan->reverse];
+            for (int64_t i = resets->start[s->seq_len]; i < resets->start[s->seq_len + 1]; i++)
+                gated_scan_set_row(stack, scan, s->state, s->initial, s->batch, batch_row(schedule, resets->rows[i]));
+        }
+    }
+}
+
 /* Points every live row at step k: its new h goes straight to the output, where step k + 1 reads it back. `ahead` is the
  * index of the step's first row among those computed ahead, or -1. */
 static void place_rows(const scan_call *call, int64_t k, int64_t live, int64_t ahead)
@@ -167,6 +201,23 @@ static void place_rows(const scan_call *call, int64_t k, int64_t live, int64_t a
     }
 }
 
+/* Gates go straight to their trace, r and z of a GRU that resets before by its first product and n by its second. */
+static void place_trace(const scan_call *call, int64_t k, int64_t live)
+{
+    gated_workspace *ws = call->ws;
+    for (int64_t r = 0; r < live; r++) {
+        ws->rows[r].trace = place(call, &call->traces.gates, r, k);
+        if (has_candidate(call->scan))
+            ws->second[r].trace = ws->rows[r].trace + 2 * call->scan->hidden_size;
+    }
+}
+
+static void trace_c(const scan_call *call, int64_t k, int64_t live)
+{
+    for (int64_t r = 0; r < live; r++)
+        memcpy(place(call, &call->traces.c, r, k), call->ws->rows[r].c, call->scan->hidden_size * sizeof(float));
+}
+
 /* h from the outputs of the last steps back into the state. */
 static void save_rows(const scan_call *call, int64_t live)
 {
@@ -178,7 +229,8 @@ static void save_rows(const scan_call *call, int64_t live)
 
 static void run_product(const gated_product *product, const gated_row *rows, int64_t live, int backward)
 {
-    product->kernel->step(&product->panels, rows, live, 0, product->panels.blocks, backward);
+    const gated_cell_kernel *kernel = product->kernel;
+    (rows->trace ? kernel->step_traced : kernel->step)(&product->panels, rows, live, 0, product->panels.blocks, backward);
 }
 
 static void advance(const scan_call *call, int64_t live)
@@ -199,8 +251,14 @@ static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_
         compute_ahead(call, 1, k, steps, live);
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call->schedule, k + i, live);
+        if (call->resets->start)
+            reset_rows(call, k + i);
         place_rows(call, k + i, live, ahead);
+        if (call->traces.gates.base)
+            place_trace(call, k + i, live);
         advance(call, live);
+        if (call->traces.c.base)
+            trace_c(call, k + i, live);
         if (ahead >= 0)
             ahead += live;
     }
@@ -222,15 +280,40 @@ static void run_scan(const scan_call *call)
     save_rows(call, started);
 }
 
-static void run_layer(const gated_stack_layer *layer, const gated_schedule *schedule, gated_workspace *ws, float *state,
-                      view in, view out, int64_t first, int64_t last)
+/* A plane [T, N, width] of a trace, from the piece's first step on; `offset` floats per step and row are before it. */
+static view trace_plane(const gated_trace *trace, float *base, int64_t batch, size_t offset, size_t width)
 {
+    const ptrdiff_t time = batch * width;
+    if (!base)
+        return (view){0};
+    return (view){base + offset * trace->seq_len * batch + trace->first * time, time, width, 0, NULL};
+}
+
+static scan_traces traces_of(const gated_stack *stack, const gated_scan *scan, const gated_trace *trace, int64_t batch)
+{
+    const size_t hidden = scan->hidden_size, all_h = stack->state_per_row - stack->c_per_row;
+    scan_traces traces = {.gates = trace_plane(trace, trace->gates, batch, scan->gates_offset, scan->num_gates * hidden)};
+    if (scan->has_c)
+        traces.c = trace_plane(trace, trace->c, batch, scan->c_offset - all_h, hidden);
+    return traces;
+}
+
+static void run_layer(const gated_stack *stack, int l, const scan_call *like, const gated_trace *trace, view in, view out)
+{
+    const gated_stack_layer *layer = &stack->layers[l];
+    const gated_sequence *s = like->sequence;
     for (int d = 0; d < layer->num_directions; d++) {
         const gated_scan *scan = &layer->scan[d];
-        scan_call call = {scan, schedule, ws, in, out, state + scan->h_offset * schedule->batch, NULL, first, last};
-        if (scan->has_c)
-            call.c = state + scan->c_offset * schedule->batch;
+        scan_call call = *like;
+        call.scan = scan;
+        call.in = in;
+        call.out = out;
         call.out.base += d * scan->output_size;
+        call.h = s->state + scan->h_offset * s->batch;
+        if (scan->has_c)
+            call.c = s->state + scan->c_offset * s->batch;
+        call.traces = traces_of(stack, scan, trace, s->batch);
+        call.resets = &like->schedule->resets[scan->reverse];
         run_scan(&call);
     }
 }
@@ -245,7 +328,7 @@ static view between(const gated_stack *stack, const gated_schedule *s, const gat
 /* Unidirectional stacks go layer by layer through a chunk of steps, so that scratch does not grow with T. A reverse
  * direction starts at the end: there a layer must be complete before the next begins. */
 static void run_layers(const gated_stack *stack, const gated_sequence *s, const gated_schedule *schedule,
-                       gated_workspace *ws)
+                       const gated_trace *trace, gated_workspace *ws)
 {
     const view x = {(float *)s->x, s->x_time, s->x_row, 0, schedule->packed_start};
     const view y = {s->y, s->y_time, s->y_row, 0, schedule->packed_start};
@@ -253,9 +336,10 @@ static void run_layers(const gated_stack *stack, const gated_sequence *s, const 
     const int64_t longest = s->batch ? row_steps(schedule, 0) : 0;
     for (int64_t first = 0; first < longest; first += ws->chunk) {
         const int64_t last = first + ws->chunk < longest ? first + ws->chunk : longest;
+        const scan_call call = {.stack = stack, .sequence = s, .schedule = schedule, .ws = ws, .first = first, .last = last};
         for (int l = 0; l <= last_layer; l++)
-            run_layer(&stack->layers[l], schedule, ws, s->state, l == 0 ? x : between(stack, schedule, ws, l - 1),
-                      l == last_layer ? y : between(stack, schedule, ws, l), first, last);
+            run_layer(stack, l, &call, trace, l == 0 ? x : between(stack, schedule, ws, l - 1),
+                      l == last_layer ? y : between(stack, schedule, ws, l));
     }
 }
 
@@ -276,13 +360,39 @@ static void clear_dead_steps(const gated_sequence *s, const gated_schedule *sche
     }
 }
 
-gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *s, gated_workspace *ws)
+/* All of a ragged piece's planes: what is live is written next. */
+static void clear_trace(const gated_stack *stack, const gated_sequence *s, const gated_trace *trace)
+{
+    for (int l = 0; l < stack->num_layers; l++) {
+        for (int d = 0; d < stack->layers[l].num_directions; d++) {
+            const scan_traces planes = traces_of(stack, &stack->layers[l].scan[d], trace, s->batch);
+            if (planes.c.base)
+                memset(planes.c.base, 0, s->seq_len * planes.c.time * sizeof(float));
+            if (planes.gates.base)
+                memset(planes.gates.base, 0, s->seq_len * planes.gates.time * sizeof(float));
+        }
+    }
+}
+
+void gated_trace_skip(gated_trace *trace, const gated_stack *stack, int64_t batch)
+{
+    if (trace->c)
+        trace->c += stack->c_per_row * trace->seq_len * batch;
+    if (trace->gates)
+        trace->gates += stack->gates_per_row * trace->seq_len * batch;
+}
+
+gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *s, const gated_trace *trace,
+                             gated_workspace *ws)
 {
     gated_schedule schedule;
-    gated_status status = gated_schedule_create(s, &schedule);
+    gated_status status = gated_schedule_create(s, 1 + stack->reverse, &schedule);
     if (status != GATED_OK)
         return status;
-    run_layers(stack, s, &schedule, ws);
+    if (schedule.steps)
+        clear_trace(stack, s, trace);
+    run_layers(stack, s, &schedule, trace, ws);
+    reset_ended_rows(stack, s, &schedule);
     clear_dead_steps(s, &schedule, gated_stack_output(stack));
     gated_schedule_free(&schedule);
     return GATED_OK;

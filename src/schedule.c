@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     int64_t steps, row;
@@ -81,6 +82,139 @@ static gated_status schedule_packed(const gated_sequence *s, gated_schedule *sch
     return GATED_OK;
 }
 
+/* A step of a batch row that begins a new sequence. */
+typedef struct {
+    int32_t time, row;
+} flag;
+
+/* The first of flags i .. count - 1 that is set, or count. Few are, so eight zeros side by side are taken at once. */
+static int64_t next_flag(const unsigned char *flags, ptrdiff_t stride, int64_t i, int64_t count)
+{
+    for (uint64_t eight; stride == 1 && i + 8 <= count; i += 8) {
+        memcpy(&eight, flags + i, sizeof eight);
+        if (eight)
+            break;
+    }
+    while (i < count && !flags[i * stride])
+        i++;
+    return i;
+}
+
+static gated_status append_flag(flag **flags, int64_t *count, flag added)
+{
+    const int64_t n = *count;
+    if ((n & (n - 1)) == 0) { /* full: it holds a power of two */
+        flag *more = realloc(*flags, (n ? 2 * n : 1) * sizeof *more);
+        if (!more)
+            return GATED_NO_MEMORY;
+        *flags = more;
+    }
+    (*flags)[(*count)++] = added;
+    return GATED_OK;
+}
+
+/* In lines along the axis whose flags are neighbours in memory. */
+static gated_status find_flags(const gated_sequence *s, flag **flags, int64_t *count)
+{
+    const int by_row = s->reset_time == 1;
+    const int64_t lines = by_row ? s->batch : s->seq_len, length = by_row ? s->seq_len : s->batch;
+    const ptrdiff_t to_line = by_row ? s->reset_row : s->reset_time, to_next = by_row ? s->reset_time : s->reset_row;
+    for (int64_t l = 0; l < lines; l++) {
+        const unsigned char *line = s->reset + l * to_line;
+        for (int64_t i = -1; (i = next_flag(line, to_next, i + 1, length)) < length;) {
+            const flag found = {(int32_t)(by_row ? i : l), (int32_t)(by_row ? l : i)};
+            if (append_flag(flags, count, found) != GATED_OK)
+                return GATED_NO_MEMORY;
+        }
+    }
+    return GATED_OK;
+}
+
+/* Live steps of sorted row r before time t. */
+static int64_t steps_before(const gated_schedule *schedule, int64_t r, int64_t t)
+{
+    int64_t low = 0, high = schedule->steps ? schedule->steps[r] : schedule->seq_len;
+    if (!schedule->times)
+        return t < high ? t : high;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (schedule->times[r * schedule->seq_len + middle] < t)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A counting sort in two passes: without rows it counts. */
+static void add_reset(gated_resets *resets, int64_t k, int64_t row)
+{
+    if (resets->rows)
+        resets->rows[resets->start[k + 1]++] = row;
+    else
+        resets->start[k + 2]++;
+}
+
+/* A reset at step 0 is none of a reverse direction: there is no step before, to which it would come. */
+static void add_resets(gated_schedule *schedule, int directions, const flag *flags, int64_t count, const int64_t *sorted)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t r = sorted ? sorted[flags[i].row] : flags[i].row;
+        const int64_t steps = schedule->steps ? schedule->steps[r] : schedule->seq_len;
+        const int64_t before = steps_before(schedule, r, flags[i].time);
+        add_reset(&schedule->resets[0], before < steps ? before : schedule->seq_len, r);
+        if (directions == 2 && flags[i].time > 0)
+            add_reset(&schedule->resets[1], before > 0 ? steps - before : schedule->seq_len, r);
+    }
+}
+
+static gated_status sort_resets(gated_schedule *schedule, int directions, const flag *flags, int64_t count,
+                                const int64_t *sorted)
+{
+    const int64_t ends = schedule->seq_len + 2;
+    for (int d = 0; d < directions; d++) {
+        schedule->resets[d].start = calloc(ends + 1, sizeof(int64_t));
+        if (!schedule->resets[d].start)
+            return GATED_NO_MEMORY;
+    }
+    add_resets(schedule, directions, flags, count, sorted);
+    for (int d = 0; d < directions; d++) {
+        gated_resets *resets = &schedule->resets[d];
+        for (int64_t k = 0; k < ends; k++)
+            resets->start[k + 1] += resets->start[k];
+        resets->rows = malloc(count * sizeof *resets->rows);
+        if (!resets->rows)
+            return GATED_NO_MEMORY;
+    }
+    add_resets(schedule, directions, flags, count, sorted);
+    return GATED_OK;
+}
+
+/* The inverse of the order. */
+static int64_t *sorted_rows(const gated_schedule *schedule)
+{
+    int64_t *sorted = malloc(schedule->batch * sizeof *sorted);
+    for (int64_t r = 0; sorted && r < schedule->batch; r++)
+        sorted[schedule->order[r]] = r;
+    return sorted;
+}
+
+static gated_status list_resets(const gated_sequence *s, int directions, gated_schedule *schedule)
+{
+    flag *flags = NULL;
+    int64_t count = 0, *sorted = NULL;
+    gated_status status = find_flags(s, &flags, &count);
+    if (status == GATED_OK && count > 0 && schedule->order) {
+        sorted = sorted_rows(schedule);
+        status = sorted ? GATED_OK : GATED_NO_MEMORY;
+    }
+    if (status == GATED_OK && count > 0)
+        status = sort_resets(schedule, directions, flags, count, sorted);
+    free(sorted);
+    free(flags);
+    return status;
+}
+
 gated_status gated_check_sequence(const gated_sequence *s)
 {
     if (s->seq_len < 0 || s->batch < 0 || s->seq_len > INT32_MAX || s->batch > INT32_MAX)
@@ -98,7 +232,7 @@ gated_status gated_check_sequence(const gated_sequence *s)
     return GATED_OK;
 }
 
-gated_status gated_schedule_create(const gated_sequence *s, gated_schedule *schedule)
+gated_status gated_schedule_create(const gated_sequence *s, int directions, gated_schedule *schedule)
 {
     *schedule = (gated_schedule){.batch = s->batch, .seq_len = s->seq_len};
     gated_status status = GATED_OK;
@@ -109,6 +243,8 @@ gated_status gated_schedule_create(const gated_sequence *s, gated_schedule *sche
         status = sort_rows(s, schedule, &has_holes);
     if (status == GATED_OK && has_holes)
         status = list_times(s, schedule);
+    if (status == GATED_OK && s->reset)
+        status = list_resets(s, directions, schedule);
     if (status != GATED_OK)
         gated_schedule_free(schedule);
     return status;
@@ -120,5 +256,9 @@ void gated_schedule_free(gated_schedule *schedule)
     free(schedule->steps);
     free(schedule->times);
     free(schedule->packed_start);
+    for (int d = 0; d < 2; d++) {
+        free(schedule->resets[d].start);
+        free(schedule->resets[d].rows);
+    }
     *schedule = (gated_schedule){0};
 }

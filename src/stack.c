@@ -70,6 +70,8 @@ static int weights_complete(const gated_recurrent *layer)
             return 0;
         if (w->peephole && (layer->cell != GATED_LSTM || !w->options))
             return 0;
+        if (w->initial_c && !gated_cell_has_c(layer->cell))
+            return 0;
     }
     return 1;
 }
@@ -115,6 +117,7 @@ static gated_status create_scan(const gated_kernels *const *tables, const gated_
     const cell_kernels kernels = kernels_of[layer->cell];
     scan->reverse = direction == 1 || layer->reverse;
     scan->has_c = gated_cell_has_c(layer->cell);
+    scan->num_gates = gated_cell_gates(layer->cell);
     scan->hidden_size = layer->hidden_size;
     scan->output_size = layer->proj_size ? layer->proj_size : layer->hidden_size;
 
@@ -135,7 +138,7 @@ static gated_status create_scan(const gated_kernels *const *tables, const gated_
 /* All h come before all c, so that a stack's h is one array [L*D, N, P or H], as PyTorch has it. */
 static void place_state(gated_stack *stack, const gated_recurrent *layers)
 {
-    size_t at = 0;
+    size_t at = 0, gates = 0;
     for (int c = 0; c < 2; c++) {
         for (int l = 0; l < stack->num_layers; l++) {
             for (int d = 0; d < layers[l].num_directions; d++) {
@@ -143,14 +146,36 @@ static void place_state(gated_stack *stack, const gated_recurrent *layers)
                 if (c == 0) {
                     scan->h_offset = at;
                     at += scan->output_size;
+                    scan->gates_offset = gates;
+                    gates += (size_t)scan->num_gates * scan->hidden_size;
                 } else if (scan->has_c) {
                     scan->c_offset = at;
                     at += scan->hidden_size;
+                    stack->c_per_row += scan->hidden_size;
                 }
             }
         }
     }
     stack->state_per_row = at;
+    stack->gates_per_row = gates;
+}
+
+static gated_status copy_initial_state(gated_stack *stack, const gated_recurrent *layers)
+{
+    stack->initial = calloc(stack->state_per_row, sizeof *stack->initial);
+    if (!stack->initial)
+        return GATED_NO_MEMORY;
+    for (int l = 0; l < stack->num_layers; l++) {
+        for (int d = 0; d < layers[l].num_directions; d++) {
+            const gated_scan *scan = &stack->layers[l].scan[d];
+            const gated_weights *w = &layers[l].weights[d];
+            if (w->initial_h)
+                memcpy(stack->initial + scan->h_offset, w->initial_h, scan->output_size * sizeof(float));
+            if (w->initial_c)
+                memcpy(stack->initial + scan->c_offset, w->initial_c, scan->hidden_size * sizeof(float));
+        }
+    }
+    return GATED_OK;
 }
 
 gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **created)
@@ -175,11 +200,13 @@ gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, g
         for (int d = 0; d < layer->num_directions && status == GATED_OK; d++)
             status = create_scan(tables, &layers[l], d, &layer->scan[d]);
     }
+    place_state(stack, layers);
+    if (status == GATED_OK)
+        status = copy_initial_state(stack, layers);
     if (status != GATED_OK) {
         gated_stack_free(stack);
         return status;
     }
-    place_state(stack, layers);
     *created = stack;
     return GATED_OK;
 }
@@ -192,6 +219,8 @@ void gated_stack_free(gated_stack *stack)
             gated_product_free(&stack->layers[l].scan[d].second);
         }
     }
+    if (stack)
+        free(stack->initial);
     free(stack);
 }
 
@@ -209,22 +238,20 @@ int gated_stack_output(const gated_stack *stack)
     return stack->layers[stack->num_layers - 1].output_size;
 }
 
-static void copy_or_clear(float *to, const float *from, size_t at, size_t floats)
+void gated_scan_set_row(const gated_stack *stack, const gated_scan *scan, float *state, const float *from, int64_t batch,
+                        int64_t n)
 {
-    if (from)
-        memcpy(to + at, from + at, floats * sizeof *to);
-    else
-        memset(to + at, 0, floats * sizeof *to);
+    const size_t h = scan->output_size, c = scan->hidden_size;
+    const int64_t rows = from ? batch : 1, row = from ? n : 0;
+    from = from ? from : stack->initial;
+    memcpy(state + scan->h_offset * batch + n * h, from + scan->h_offset * rows + row * h, h * sizeof *state);
+    if (scan->has_c)
+        memcpy(state + scan->c_offset * batch + n * c, from + scan->c_offset * rows + row * c, c * sizeof *state);
 }
 
 void gated_stack_set_row(const gated_stack *stack, float *state, const float *from, int64_t batch, int64_t n)
 {
-    for (int l = 0; l < stack->num_layers; l++) {
-        for (int d = 0; d < stack->layers[l].num_directions; d++) {
-            const gated_scan *scan = &stack->layers[l].scan[d];
-            copy_or_clear(state, from, scan->h_offset * batch + n * scan->output_size, scan->output_size);
-            if (scan->has_c)
-                copy_or_clear(state, from, scan->c_offset * batch + n * scan->hidden_size, scan->hidden_size);
-        }
-    }
+    for (int l = 0; l < stack->num_layers; l++)
+        for (int d = 0; d < stack->layers[l].num_directions; d++)
+            gated_scan_set_row(stack, &stack->layers[l].scan[d], state, from, batch, n);
 }

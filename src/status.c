@@ -21,6 +21,8 @@ const char *gated_status_string(gated_status status)
     case GATED_REPEATED_ID:    return "an id occurs twice";
     case GATED_BAD_SNAPSHOT:   return "the bytes are not a snapshot, or are damaged";
     case GATED_FOREIGN_SNAPSHOT: return "a snapshot of a model with other layers, sizes or options";
+    case GATED_NOT_RESETTABLE: return "a model with a pool, a flip, a repeat or a reshape takes no resets: it makes one result of "
+                                      "the steps before and after";
     case GATED_UNKNOWN_ISA:    return "GATED_C_ISA names an instruction set that this build does not have";
     case GATED_UNUSABLE_ISA:   return "GATED_C_ISA names an instruction set that this CPU does not have";
     case GATED_NO_FILE:        return "the file cannot be opened, or is not a regular file";

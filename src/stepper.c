@@ -153,5 +153,6 @@ void gated_stepper_run(gated_stepper *stepper, int64_t steps, const float *x, pt
         .x = x, .x_time = x_time, .x_row = x_row,
         .y = y, .y_time = y_time, .y_row = y_row,
     };
-    (void)gated_stack_run(stepper->stack, &sequence, &stepper->ws); /* fails for ragged sequences only */
+    const gated_trace no_trace = {0};
+    (void)gated_stack_run(stepper->stack, &sequence, &no_trace, &stepper->ws); /* fails for ragged sequences only */
 }

@@ -28,7 +28,7 @@ static gated_status create(const gated_model *model, int64_t batch, gated_stream
     stream->masks = malloc(batch);
     if (!stream->state || !stream->masks)
         return GATED_NO_MEMORY;
-    memset(stream->state, 0, floats * sizeof(float));
+    gated_state_init(model, batch, stream->state);
     gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS,
                                              GATED_STREAM, stream->state, &stream->chain);
     if (status == GATED_OK && model->num_layers == 1)

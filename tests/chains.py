@@ -23,6 +23,8 @@ ANYWHERE = {
     "softmax": lambda rng, size: L.Softmax(size),
     "log_softmax": lambda rng, size: L.Softmax(size, log=True),
     "layer_norm": lambda rng, size: L.LayerNorm(size, floats(rng, size), floats(rng, size), 1e-3),
+    "scaled_layer_norm": lambda rng, size: L.LayerNorm(size, weight=floats(rng, size)),
+    "shifted_layer_norm": lambda rng, size: L.LayerNorm(size, bias=floats(rng, size)),
     "plain_layer_norm": lambda rng, size: L.LayerNorm(size),
     "affine": lambda rng, size: L.Affine(floats(rng, size), floats(rng, size)),
     "slice": lambda rng, size: L.Slice(size, size // 3, size // 3 + max(size // 2, 1)),

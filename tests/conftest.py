@@ -1,10 +1,12 @@
 import dataclasses
+import subprocess
 
 import numpy as np
 import pytest
 
 import gated_c as gc
 from gated_c.spec import GATES, LayerSpec
+from tests.build_core import ROOT, compiler
 
 #: Instruction sets of this machine, and those under the promise of equal bits.
 USABLE = [isa.name for isa in gc.cpu_info().isas if isa.usable]
@@ -25,6 +27,16 @@ def isa(request, monkeypatch):
     """Every instruction set this CPU has, forced for the models made in the test."""
     monkeypatch.setenv("GATED_C_ISA", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def library_build(tmp_path_factory):
+    """The folder that `make` builds the C library into."""
+    if compiler("make") is None or compiler("cc") is None:
+        pytest.skip("needs make and cc")
+    build = tmp_path_factory.mktemp("build")
+    subprocess.run(["make", "-s", "-j2", "-C", ROOT, f"BUILD={build}", "CFLAGS=-Werror"], check=True)
+    return build
 
 
 def random_spec(rng, cell, input_size, hidden_size, *, gain=1.0, **options):

@@ -1,8 +1,11 @@
-"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold. As a program, with a folder for an
-argument, it writes what fuzzing starts from."""
+"""Small models with every kind of layer, cell and option that a ``.gated`` file can hold.
+
+As a program, with a folder for an argument, it writes what fuzzing starts from.
+"""
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,9 @@ def _stacks(rng):
     yield "clipped", random_spec(rng, "lstm", 2, 4, clip=0.1, clip_output=False)
     yield "peepholes", random_spec(rng, "lstm", 2, 4, peepholes=True, num_layers=2)
     yield "coupled", random_spec(rng, "lstm", 2, 4, input_forget=True, proj_size=2)
+    for cell, part in (("lstm", "initial_h"), ("lstm", "initial_c"), ("gru", "initial_h")):
+        spec = random_spec(rng, cell, 2, 4, num_layers=2, bidirectional=True)
+        yield f"{cell}_{part}", replace(spec, weights={**spec.weights, f"{part}_l1_reverse": floats(rng, 4)})
     yield "reverse", random_spec(rng, "gru", 2, 4, reverse=True)
 
 
@@ -54,8 +60,6 @@ def _chains(rng):
         chain = [random_spec(rng, "lstm", 3, 4, bidirectional=True, masked=masked), L.Flip(8), L.Flip(8, steps=False)]
         chain[1:1] = [L.Masking(8, -0.5), L.Unmask(8)] if masked == "zero" else []
         yield f"masked_{masked}", [L.Masking(3, 0.25), *chain, L.Dense(floats(rng, 2, 8), floats(rng, 2))]
-    for name, weights in {"weight": {"weight": floats(rng, 3)}, "bias": {"bias": floats(rng, 3)}}.items():
-        yield f"layer_norm_of_{name}", _around(rng, L.LayerNorm(3, **weights, epsilon=0.01))
     one = floats(rng, 3)
     yield "affine_of_one_array", _around(rng, L.Affine(one, one))
     yield "embedding", _around(rng, L.Embedding(floats(rng, 5, 3)))

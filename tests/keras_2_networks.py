@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers as K
 
@@ -50,6 +51,9 @@ def networks():
         "nested": (nested, x),
         "functional": (functional, x),
         "called": (calls_of_networks(), x),
+        "operations": (operations(), x),
+        "mean": (keras.Model(inputs, tf.reduce_mean(y, axis=1)), x),
+        "max": (keras.Model(inputs, tf.reduce_max(y[:, :, 1:], 1)), x),
     }
 
 
@@ -64,6 +68,14 @@ def calls_of_networks():
     ):
         h = inner(inner(h))
     return keras.Model(inputs, h)
+
+
+def operations():
+    """On the tensors between layers, which drop the mask."""
+    inputs = keras.Input((6, 3))
+    h = K.Bidirectional(K.GRU(3, return_sequences=True))(K.Masking()(inputs))
+    h = K.LSTM(4, return_sequences=True)(h[:, :, 2:-1])
+    return keras.Model(inputs, K.Dense(2)(h[:, -1, :]))
 
 
 def main(folder):

@@ -17,7 +17,7 @@ def split(pre, gates):
     return np.split(pre, gates, axis=-1)
 
 
-# A cell: input product wx, recurrent product rh (each with its own bias), state -> new state (h, c).
+# A cell: input product wx, recurrent product rh (each with its own bias), state -> new state (h, c), and its gates.
 # The options are ONNX's: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html
 
 
@@ -65,16 +65,19 @@ def lstm(spec, d, wx, rh, h, c, w):
     p_i, p_f, p_o = split(w["peephole"], 3)
     i = act(spec, d, 0, i + p_i * c)
     f = 1 - i if spec.input_forget else act(spec, d, 0, f + p_f * c)
-    c = f * c + i * act(spec, d, 1, g)
-    return act(spec, d, 0, o + p_o * c) * act(spec, d, 2, c, clipped=spec.clip_output), c
+    g = act(spec, d, 1, g)
+    c = f * c + i * g
+    o = act(spec, d, 0, o + p_o * c)
+    return o * act(spec, d, 2, c, clipped=spec.clip_output), c, (i, f, g, o)
 
 
 def gru(spec, d, wx, rh, h, c, w):
     r, z, n = split(wx, 3)
     rh_r, rh_z, rh_n = split(rh, 3)
     z = act(spec, d, 0, z + rh_z)
-    n = act(spec, d, 1, n + act(spec, d, 0, r + rh_r) * rh_n)
-    return (1 - z) * n + z * h, c
+    r = act(spec, d, 0, r + rh_r)
+    n = act(spec, d, 1, n + r * rh_n)
+    return (1 - z) * n + z * h, c, (r, z, n)
 
 
 def gru_reset_before(spec, d, wx, rh, h, c, w):
@@ -83,26 +86,30 @@ def gru_reset_before(spec, d, wx, rh, h, c, w):
     z = act(spec, d, 0, z + rh_z)
     r = act(spec, d, 0, r + rh_r)
     n = act(spec, d, 1, n + split((r * h) @ w["hh"].T + w["b_hh"], 3)[2])
-    return (1 - z) * n + z * h, c
+    return (1 - z) * n + z * h, c, (r, z, n)
 
 
 def rnn_tanh(spec, d, wx, rh, h, c, w):
-    return np.tanh(wx + rh), c
+    h = np.tanh(wx + rh)
+    return h, c, (h,)
 
 
 def rnn_relu(spec, d, wx, rh, h, c, w):
-    return np.maximum(wx + rh, 0), c
+    h = np.maximum(wx + rh, 0)
+    return h, c, (h,)
 
 
 def rnn(spec, d, wx, rh, h, c, w):
-    return act(spec, d, 0, wx + rh), c
+    h = act(spec, d, 0, wx + rh)
+    return h, c, (h,)
 
 
 CELLS = {f.__name__: f for f in (lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn)}
 
 
-def scan(spec, suffix, x, h, c, live, direction):
-    """One direction of one layer: x [T,N,C], h [N,P or H], c [N,H], live [T,N] -> y [T,N,P or H], h, c."""
+def scan(spec, suffix, x, h, c, live, direction, reset, initial):
+    """One direction of one layer: x [T,N,C], h [N,P or H], c [N,H], live and reset [T,N], initial (h, c)
+    -> y [T,N,P or H], h, c, and the trace: c [T,N,H], gates [T,N,G,H]."""
     w = {name: np.asarray(value, np.float64) for name, value in spec.weights.items()}
     w = {name.removesuffix(suffix): value for name, value in w.items() if name.endswith(suffix)}
     rows = w["weight_ih"].shape[0]
@@ -112,33 +119,56 @@ def scan(spec, suffix, x, h, c, live, direction):
         "peephole": w.get("weight_peephole", np.zeros(3 * c.shape[-1])),
     }
     y = np.zeros((*x.shape[:2], h.shape[-1]))
-    for t in range(len(x))[:: -1 if direction == 1 or spec.reverse else 1]:
+    all_c, all_gates = np.zeros((*x.shape[:2], c.shape[-1])), np.zeros((*x.shape[:2], rows // c.shape[-1], c.shape[-1]))
+    backward = direction == 1 or spec.reverse
+    for t in range(len(x))[:: -1 if backward else 1]:
+        if not backward:
+            h, c = (np.where(reset[t][:, None], start, part) for start, part in zip(initial, (h, c), strict=True))
         wx = x[t] @ w["weight_ih"].T + w.get("bias_ih", np.zeros(rows))
         rh = h @ inner["hh"].T + inner["b_hh"]
-        new_h, new_c = CELLS[spec.cell](spec, direction, wx, rh, h, c, inner)
+        new_h, new_c, gates = CELLS[spec.cell](spec, direction, wx, rh, h, c, inner)
         if "weight_hr" in w:
             new_h = new_h @ w["weight_hr"].T
         h = np.where(live[t][:, None], new_h, h)
         c = np.where(live[t][:, None], new_c, c)
         y[t] = np.where(live[t][:, None], new_h, 0)
-    return y, h, c
+        all_c[t] = np.where(live[t][:, None], new_c, 0)
+        all_gates[t] = np.where(live[t][:, None, None], np.stack(gates, 1), 0)
+        if backward and t > 0:
+            h, c = (np.where(reset[t][:, None], start, part) for start, part in zip(initial, (h, c), strict=True))
+    return y, h, c, (all_c, all_gates)
 
 
-def forward(spec, x, h=None, c=None, live=None):
-    """A whole module, time-major: x [T,N,C] -> y [T,N,D*H], h [L*D,N,P or H], c [L*D,N,H]."""
+def initial_state(spec, batch):
+    """h and c [L*D,N,size] from the weights: what is learned, or zeros."""
+    parts = []
+    for name, size in (("initial_h", spec.h_size), ("initial_c", spec.hidden_size)):
+        rows = [spec.weights.get(name + suffix, np.zeros(size)) for _, suffix in spec.suffixes()]
+        parts.append(np.repeat(np.stack(rows)[:, None].astype(np.float64), batch, 1))
+    return tuple(parts)
+
+
+def forward(spec, x, h=None, c=None, live=None, reset=None, initial=None, trace=None):
+    """A whole module, time-major: x [T,N,C] -> y [T,N,D*H], h [L*D,N,P or H], c [L*D,N,H]. `initial` is (h, c); a dict
+    `trace` gets c [L*D,T,N,H] and gates [L*D,T,N,G,H]."""
     seq_len, batch = x.shape[:2]
-    stack = spec.num_layers * spec.num_directions
-    h = np.zeros((stack, batch, spec.h_size)) if h is None else np.array(h, np.float64)
-    c = np.zeros((stack, batch, spec.hidden_size)) if c is None else np.array(c, np.float64)
+    initial = initial_state(spec, batch) if initial is None else initial
+    h = np.array(initial[0] if h is None else h, np.float64)
+    c = np.array(initial[1] if c is None else c, np.float64)
     live = np.ones((seq_len, batch), bool) if live is None else live
-    y = x.astype(np.float64)
+    reset = np.zeros((seq_len, batch), bool) if reset is None else reset
+    y, traces = x.astype(np.float64), []
     for layer in range(spec.num_layers):
         outputs = []
         for d, direction in enumerate(("", "_reverse")[: spec.num_directions]):
             at = layer * spec.num_directions + d
-            out, h[at], c[at] = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d)
+            own = (initial[0][at], initial[1][at])
+            out, h[at], c[at], shown = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d, reset, own)
             outputs.append(out)
+            traces.append(shown)
         y = np.concatenate(outputs, -1)
+    if trace is not None:
+        trace["c"], trace["gates"] = (np.stack(part) for part in zip(*traces, strict=True))
     return y, h, c
 
 

@@ -18,6 +18,7 @@ CASES = [
     Case("gru", 3, 5, batch=2),
     Case("lstm", 3, 5, batch=2, seq_len=4),
     Case("gru", 3, 5, batch=2, seq_len=4, lengths=(4, 1)),
+    Case("lstm", 3, 5, batch=2, seq_len=4, resets=((0, 1), (2, 0), (2, 1))),
 ]
 
 
@@ -30,6 +31,12 @@ def test_the_engine_passes_the_check_made_before_timing(case: Case) -> None:
 def test_pools_and_what_stands_beside_them_pass_the_check(streams: int) -> None:
     case = Case("lstm", 4, 5, batch=3)
     check({"gated_c": pool.Pool(case, streams), **pool.onnxruntime_runners(case, streams)}, case)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_splitting_at_resets_passes_it_too(cell: str) -> None:
+    case = Case(cell, 3, 5, batch=2, seq_len=4, resets=((0, 1), (2, 0), (2, 1)))
+    check({"split": engine.Split(case)}, case)
 
 
 def test_a_wrong_engine_is_not_timed() -> None:

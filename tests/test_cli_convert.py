@@ -46,6 +46,23 @@ def test_convert_writes_a_whole_chain_as_gated(network):
     assert same_bits(gc.load("again.gated")(x)[0], gc.load("network.gated")(x)[0])
 
 
+def test_convert_keeps_golden_vectors(folder, capsys):
+    gc.Model([layer()]).save("m.gated", golden=random(T, N, C))
+    assert cli.main(["convert", "m.gated", "again.gated"]) == 0
+    assert Path("again.gated").read_bytes() == Path("m.gated").read_bytes()
+    gc.load("again.gated", check=True)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--batch-first"], ["--prefix", "encoder"], ["--nonlinearity", "relu"]])
+def test_convert_says_that_it_leaves_out_the_golden_vectors_of_what_it_changes(capsys, option):
+    gc.Model([layer("rnn_tanh", name="encoder")]).save("m.gated", golden=random(T, N, C))
+    assert cli.main(["convert", "m.gated", "changed.gated", *option]) == 0
+    assert capsys.readouterr().err.startswith("gated-c: warning: m.gated: its golden vectors are left out")
+    with pytest.raises(gc.UnsupportedError, match="no golden vectors"):
+        gc.load("changed.gated", check=True)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
 def test_convert_around_all_formats_keeps_every_bit(folder, cell):
     pytest.importorskip("h5py")

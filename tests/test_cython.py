@@ -94,6 +94,12 @@ def test_the_handle_of_a_stream_shares_its_state(model, library):
     assert same_bits(np.ctypeslib.as_array(state, (5,)), stream.state[0].ravel())
 
 
+def test_the_handle_of_a_pool_shares_its_members(model, library):
+    pool = model.pool(3)
+    library.gated_pool_has.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    assert library.gated_pool_has(pointer(pool.handle, b"gated_c.gated_pool"), pool.open()) == 1
+
+
 @pytest.mark.parametrize("kind", ["model", "stream"])
 def test_a_handle_has_a_name_that_is_checked(model, kind):
     handle = (model if kind == "model" else model.stream()).handle

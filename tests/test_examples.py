@@ -16,6 +16,7 @@ from gated_c.tolerance import tolerance
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DATA_FROM = {"digits": "sklearn", "sunspots": "statsmodels", "co2": "statsmodels"}
+NETWORKS = [*DATA_FROM, "denoise"]
 
 Run = Callable[[str], str]
 
@@ -27,7 +28,8 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def load(name: str) -> Any:
     """The module of an example."""
-    pytest.importorskip(DATA_FROM[name])
+    if name in DATA_FROM:
+        pytest.importorskip(DATA_FROM[name])
     return import_module(name)
 
 
@@ -75,16 +77,63 @@ def test_co2_gaps_are_filled_better_than_by_the_baselines(run: Run) -> None:
     assert "µs per step" in printed
 
 
+def test_noise_is_taken_out_better_than_by_the_best_fixed_filter(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["denoise.py"])
+    printed = run("denoise")
+    rows = [tuple(map(float, row)) for row in re.findall(r"^ +(-?[\d.]+) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)]
+    assert len(rows) == 3
+    for (noisy, network, rival), at_least in zip(rows, [9.0, 12.3, 15.2], strict=True):
+        assert network > max(at_least, rival, noisy)
+    assert "µs per step" in printed
+
+
+def test_the_denoiser_flushes_what_fades_in_silence() -> None:
+    import gated_c as gc
+
+    assert gc.load(EXAMPLES / "denoise.gated").flush_subnormals
+
+
+def test_an_amplifier_gives_the_same_samples_from_either_file_however_they_are_cut(run: Run) -> None:
+    printed = run("amp")
+    assert number("error to signal:", printed) < 1
+    assert printed.count("the same samples") == 3
+    assert "OTHER" not in printed
+    assert "µs per sample" in printed
+
+
+@pytest.mark.parametrize("file", ["amp.nam", "amp.json"])
+def test_an_amplifier_gives_the_samples_of_torch(file: str) -> None:
+    torch = pytest.importorskip("torch")
+    import gated_c as gc
+
+    model = gc.load(EXAMPLES / file)
+    lstm, dense = model.layers[0], model.layers[-1]
+    weights = lstm.weights
+    initial = [weights.get(f"initial_{part}_l0", np.zeros(lstm.hidden_size, np.float32)) for part in "hc"]
+    network = import_module("amp_train").Network()
+    network.lstm.load_state_dict({name: torch.tensor(weights[name]) for name in network.lstm.state_dict()})
+    network.dense.load_state_dict({"weight": torch.tensor(dense.weight), "bias": torch.tensor(dense.bias)})
+
+    x = import_module("tones").tones(np.random.default_rng(4), 1, 10_000, 48000)[0][:, None]
+    with torch.inference_mode():
+        outputs, _ = network.lstm(torch.tensor(x), tuple(torch.tensor(part)[None] for part in initial))
+        expected = network.dense(outputs).numpy()
+    y, _ = model(x)
+    assert np.abs(y - expected).max() < tolerance(model.layers, x, expected)
+
+
 def inputs(name: str, example: Any) -> Any:
     """All the data of an example as its network sees it."""
     if name == "digits":
         return example.load_images()[0]
     if name == "sunspots":
         return example.load_sunspots()[1][:, None, None] / example.SCALE
+    if name == "denoise":
+        return example.windows(example.tones(np.random.default_rng(4), 10, example.RATE, example.RATE)).copy()
     return example.features(example.windows(example.load_co2()[1]))
 
 
-@pytest.mark.parametrize("name", DATA_FROM)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_engine_gives_the_numbers_of_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
     import gated_c as gc
@@ -100,7 +149,7 @@ def test_the_engine_gives_the_numbers_of_torch(name: str) -> None:
     assert np.abs(y - expected).max() < tolerance(model.layers, x, expected)
 
 
-@pytest.mark.parametrize("name", DATA_FROM)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_file_holds_the_layers_of_the_network(name: str) -> None:
     pytest.importorskip("torch")
     import gated_c as gc

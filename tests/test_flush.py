@@ -5,7 +5,6 @@ import platform
 
 import numpy as np
 import pytest
-from conftest import random_spec
 
 import gated_c as gc
 
@@ -52,7 +51,10 @@ def test_a_file_and_a_pickle_keep_the_option(tmp_path):
     for flush_subnormals in (False, True):
         halving(flush_subnormals).save(tmp_path / "m.gated")
         assert gc.load(tmp_path / "m.gated").flush_subnormals is flush_subnormals
-        assert gc.load(tmp_path / "m.gated", flush_subnormals=not flush_subnormals).flush_subnormals is not flush_subnormals
+        assert (
+            gc.load(tmp_path / "m.gated", flush_subnormals=not flush_subnormals).flush_subnormals
+            is not flush_subnormals
+        )
         assert pickle.loads(pickle.dumps(halving(flush_subnormals))).flush_subnormals is flush_subnormals
 
 

@@ -31,6 +31,14 @@ def program(tmp_path_factory):
     return build(cc, "tests/c/gated_file.c", tmp_path_factory.mktemp("program"))
 
 
+@pytest.fixture(scope="module")
+def checked(program, tmp_path_factory):
+    """The same under Clang's sanitizers, if it is there."""
+    if compiler("clang") is None:
+        return program
+    return build("clang", "tests/c/gated_file.c", tmp_path_factory.mktemp("checked"), sanitize=SANITIZE)
+
+
 @pytest.fixture
 def path(tmp_path):
     """A chain that uses each way of naming weights."""
@@ -57,7 +65,8 @@ def floats(done):
 def error(program, path):
     """What the library says of a file that it refuses."""
     done = run(program, "describe", path)
-    assert done.returncode > 0, done.stdout
+    assert (done.returncode, done.stdout) == (1, b""), done.stderr
+    assert len(done.stderr) < 200, done.stderr  # a sentence, not a sanitizer's report
     return done.stderr.decode()
 
 
@@ -149,18 +158,18 @@ def test_a_file_saved_by_the_safetensors_library_is_read(program, path):
     assert same_bits(floats(run(program, "run", path, STEPS, BATCH, x=x)), before)
 
 
-def test_what_is_no_regular_file_is_refused_with_the_reason(program, tmp_path):
+def test_what_is_no_regular_file_is_refused_with_the_reason(checked, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reasons = {"none": "No such file", ".": "Is a directory", "pipe": "Invalid argument"}
     for name, reason in reasons.items():
-        assert reason in error(program, tmp_path / name)
-    assert "cannot be opened" in error(program, "/dev/zero")
+        assert reason in error(checked, tmp_path / name)
+    assert "cannot be opened" in error(checked, "/dev/zero")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 7, b"\0" * 8, b"\xff" * 100, struct.pack("<Q", 92) + b" " * 92])
-def test_other_contents_are_a_broken_file(program, tmp_path, content):
+def test_other_contents_are_a_broken_file(checked, tmp_path, content):
     (tmp_path / "m.gated").write_bytes(content)
-    assert "broken" in error(program, tmp_path / "m.gated")
+    assert "broken" in error(checked, tmp_path / "m.gated")
 
 
 def metadata_of(path):
@@ -169,10 +178,11 @@ def metadata_of(path):
 
 
 def rewrite(path, change, tensors=None, **metadata):
-    """The file with ``change`` of its core's words, a text or a function of them, and a checksum that fits."""
+    """The file with ``change`` for its core's words, or what it makes of them, and a checksum that fits."""
     tensors = load_file(path) if tensors is None else tensors
     metadata = metadata_of(path) | metadata
-    core = change if isinstance(change, str) else json.dumps(change(json.loads(metadata["gated_core"])))
+    core = change if isinstance(change, str) else change(json.loads(metadata["gated_core"]))
+    core = core if isinstance(core, str) else json.dumps(core)
     crc = zlib.crc32((metadata["gated_layers"] + core + metadata["gated_flags"]).encode())
     for name in sorted(tensors):
         crc = zlib.crc32(tensors[name].tobytes(), crc)
@@ -190,6 +200,11 @@ def changed(index=0, **changes):
     return change
 
 
+def spelled(old, new):
+    """Of the text."""
+    return lambda core: json.dumps(core).replace(old, new, 1)
+
+
 BROKEN = {
     "not JSON": "{",
     "nothing": "",
@@ -197,8 +212,10 @@ BROKEN = {
     "not a list": "3",
     "not objects": "[3]",
     "no layers": "[]",
-    "a comma too many": '[{"kind": "softmax", "input_size": 2, "output_size": 2},]',
-    "a comma too few": '[{"kind": "softmax" "input_size": 2, "output_size": 2}]',
+    "a comma too many": spelled("}]", "},]"),
+    "another comma too many": spelled("}]", ",}]"),
+    "a comma too few": spelled('"count": 2, ', '"count": 2 '),
+    "a tail": lambda core: json.dumps(core) + "[]",
     "a layer too few": lambda core: core[:1],
     "a layer too many": lambda core: [*core, core[1]],
     "layers in another order": lambda core: core[::-1],
@@ -208,10 +225,11 @@ BROKEN = {
     "an unknown word": changed(color=3),
     "a word of another kind": changed(value="00000000"),
     "a stack's word elsewhere": changed(1, cell="lstm"),
-    "a word twice": '[{"kind": "flip", "kind": "flip", "input_size": 2, "output_size": 2}]',
     "a number that is a string": changed(hidden_size="3"),
     "a number that is a truth": changed(count=True),
     "a number with a fraction": changed(hidden_size=3.0),
+    "a number with a 0 in front": spelled('"count": 2', '"count": 02'),
+    "a number with an exponent": spelled('"count": 2', '"count": 2e0'),
     "a number with a sign": changed(hidden_size=-3),
     "a truth that is a number": changed(biases=1),
     "a size that does not fit": changed(hidden_size=4),
@@ -243,8 +261,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
-def test_words_without_sense_are_a_broken_file(program, path, change):
-    assert "broken" in error(program, rewrite(path, change))
+def test_words_without_sense_are_a_broken_file(checked, path, change):
+    assert "broken" in error(checked, rewrite(path, change))
+    with pytest.raises(gc.FormatError):
+        gc.load(path)
+
+
+def test_a_word_twice_is_a_broken_file(checked, path):
+    assert "broken" in error(checked, rewrite(path, spelled('"count": 2', '"count": 2, "count": 2')))
+
+
+def test_descriptions_beyond_ascii_are_a_broken_file(checked, path):
+    layers = metadata_of(path)["gated_layers"].replace('"name": ""', '"name": "é"')
+    assert "broken" in error(checked, rewrite(path, lambda core: core, gated_layers=layers))
     with pytest.raises(gc.FormatError):
         gc.load(path)
 
@@ -258,13 +287,13 @@ NEWER = {
 
 
 @pytest.mark.parametrize("change", NEWER.values(), ids=NEWER.keys())
-def test_what_a_newer_library_may_know_is_said_to_be_newer(program, path, change):
-    assert "newer" in error(program, rewrite(path, change))
+def test_what_a_newer_library_may_know_is_said_to_be_newer(checked, path, change):
+    assert "newer" in error(checked, rewrite(path, change))
 
 
-def test_a_newer_version_is_newer_whatever_else_it_holds(program, path):
+def test_a_newer_version_is_newer_whatever_else_it_holds(checked, path):
     tensors = load_file(path) | {"quantised": np.zeros(3, np.int8)}
-    assert "newer" in error(program, rewrite(path, "[]", tensors, gated_version="2"))
+    assert "newer" in error(checked, rewrite(path, "[]", tensors, gated_version="2"))
 
 
 TENSORS = {
@@ -279,8 +308,16 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("change", TENSORS.values(), ids=TENSORS.keys())
-def test_tensors_that_do_not_fit_are_a_broken_file(program, path, change):
-    assert "broken" in error(program, rewrite(path, lambda core: core, change(load_file(path))))
+def test_tensors_that_do_not_fit_are_a_broken_file(checked, path, change):
+    assert "broken" in error(checked, rewrite(path, lambda core: core, change(load_file(path))))
+
+
+def test_one_tensor_cannot_be_many_weights(checked, tmp_path):
+    path = tmp_path / "m.gated"
+    MODELS["affine"].save(path)
+    tensors = load_file(path)
+    del tensors["0.shift"]
+    assert "broken" in error(checked, rewrite(path, changed(bias="0.scale"), tensors))
 
 
 def repack(path, change):
@@ -313,43 +350,75 @@ HEADERS = {
     "half an escape": lambda h: h.replace("kind", "\\u00", 1),
     "letters beyond ASCII": lambda h: h.replace("kind", "kïnd", 1),
     "an escape beyond ASCII": lambda h: h.replace("kind", "k\\u00efnd", 1),
-    "a control character": lambda h: h.replace("kind", "k\nnd", 1),
+    "a control character": lambda h: h.replace('"gated_version"', '"a": "\n", "gated_version"', 1),
 }
 
 
 @pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS.keys())
-def test_headers_without_sense_are_refused(program, path, change):
+def test_headers_without_sense_are_refused(checked, path, change):
     before = path.read_bytes()
     assert repack(path, change).read_bytes() != before
-    assert error(program, path)
+    assert error(checked, path)
 
 
-def test_other_metadata_and_their_escapes_are_left_alone(program, path):
+def test_an_altered_weight_is_a_broken_file(checked, path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert "broken" in error(checked, path)
+
+
+def test_more_behind_the_tensors_is_a_broken_file(checked, path):
+    path.write_bytes(path.read_bytes() + bytes(4))
+    assert "broken" in error(checked, path)
+
+
+def test_two_tensors_of_one_name_are_a_broken_file(checked, path):
+    one = np.float32([1])
+    rewrite(path, lambda core: core, load_file(path) | {"golden.x": one, "golden.y": one})
+    repack(path, lambda header: header.replace("golden.y", "golden.x"))
+    assert "broken" in error(checked, path)
+
+
+def test_a_shape_whose_product_overflows_is_a_broken_file(checked, path):
+    rewrite(path, lambda core: core, load_file(path) | {"golden.x": np.zeros(0, np.float32)})
+    repack(path, lambda header: header.replace("[0]", str([64] * 11)))  # 2^66 is 0 in 64 bits
+    assert "broken" in error(checked, path)
+
+
+def test_tensors_that_are_not_aligned_are_a_broken_file(checked, path):
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    path.write_bytes(struct.pack("<Q", start - 8 + 1) + content[8:start] + b" " + content[start:])
+    assert "broken" in error(checked, path)
+
+
+def test_other_metadata_and_their_escapes_are_left_alone(checked, path):
     more = '"gated_version": "1", "\\ud83d\\ude00": "\\b\\f\\n\\r\\t\\/\\\\ é", '
     repack(path, lambda header: header.replace('"gated_version": "1", ', more))
-    assert run(program, "describe", path).returncode == 0
+    assert run(checked, "describe", path).returncode == 0
 
 
-def test_escapes_in_the_words_mean_what_they_stand_for(program, path):
+def test_escapes_in_the_words_mean_what_they_stand_for(checked, path):
     repack(path, lambda header: header.replace("kind", "k\\u0069nd").replace("lstm", "lst\\u006D"))
-    assert run(program, "describe", path).returncode == 0
+    assert run(checked, "describe", path).returncode == 0
 
 
-def test_a_header_of_any_depth_and_length_takes_little_time(program, tmp_path):
+def test_a_header_of_any_depth_and_length_takes_little_time(checked, tmp_path):
     for text in (b"[" * 10_000_000, b'{"a":' * 2_000_000, b'{"' + b"\\" * 10_000_000, b"9" * 10_000_000):
         header = text + b" " * (-len(text) % 8)
         (tmp_path / "m.gated").write_bytes(struct.pack("<Q", len(header)) + header)
-        assert "broken" in error(program, tmp_path / "m.gated")
+        assert "broken" in error(checked, tmp_path / "m.gated")
 
 
-def test_many_tensors_take_little_time(program, tmp_path):
+def test_many_tensors_take_little_time(checked, tmp_path):
     header = ", ".join(
         f'"golden.{n}": {{"dtype": "F32", "shape": [], "data_offsets": [{4 * n}, {4 * n + 4}]}}' for n in range(100_000)
     )
     header = f"{{{header}}}".encode()
     header += b" " * (-len(header) % 8)
     (tmp_path / "m.gated").write_bytes(struct.pack("<Q", len(header)) + header + bytes(400_000))
-    assert "broken" in error(program, tmp_path / "m.gated")
+    assert "broken" in error(checked, tmp_path / "m.gated")
 
 
 def test_a_stack_cannot_be_larger_than_its_file(program, path):

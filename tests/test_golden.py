@@ -149,3 +149,12 @@ def test_a_file_without_vectors_cannot_be_checked(tmp_path):
         gc.load(tmp_path / "m.gated", check=True)
     with pytest.raises(ValueError, match="check: expected False with a prefix"):
         gc.load(tmp_path / "m.gated", check=True, prefix="")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_layout_that_is_asked_for_is_not_checked(tmp_path, name, batch_first):
+    """Vectors are in that of the file."""
+    layers, x = MODELS[name]
+    gc.Model(layers).save(tmp_path / "m.gated", golden=x)
+    assert gc.load(tmp_path / "m.gated", batch_first=batch_first, check=True).batch_first is batch_first

@@ -244,6 +244,14 @@ def test_what_cannot_be_opened_is_an_os_error(tmp_path):
         load_layers(tmp_path)
 
 
+def test_a_folder_of_tensorflow_says_what_to_save_instead(tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    for function in (load_layers, read_layers):
+        with pytest.raises(UnsupportedError, match=r"saved: a SavedModel folder .* model\.save\('network\.keras'\)"):
+            function(tmp_path / "saved")
+
+
 @pytest.mark.parametrize("name", ["pipe", "pipe.pt", "pipe.safetensors", "link.gated"])
 def test_a_pipe_is_a_format_error(tmp_path, name):
     os.mkfifo(tmp_path / (name.replace("link", "pipe")))

@@ -14,7 +14,7 @@ import pytest
 import gated_c as gc
 from gated_c.tolerance import tolerance
 
-NETWORKS = ["text", "nested", "functional", "called"]
+NETWORKS = ["text", "nested", "functional", "called", "operations", "mean", "max"]
 
 
 @pytest.fixture(scope="module")

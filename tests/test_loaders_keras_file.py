@@ -114,6 +114,17 @@ def test_a_config_of_another_network_is_a_format_error(tmp_path, model):
         gc.load(tmp_path / "m.weights.h5", config=other)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b'{"a": "\xff"}', "'utf-8' codec can't decode byte 0xff"), (b"no json", "Expecting value"), (b"[]", "an object")],
+)
+def test_a_file_of_config_that_cannot_be_read_is_named(tmp_path, model, content, message):
+    model.save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "network.json").write_bytes(content)
+    with pytest.raises(FormatError, match=rf"m\.weights\.h5: config .*network\.json: .*{message}"):
+        gc.load(tmp_path / "m.weights.h5", config=tmp_path / "network.json")
+
+
 @pytest.mark.parametrize("config", [3, "{broken", b"{}", [1]])
 def test_a_config_that_is_none_is_refused(tmp_path, model, config):
     model.save_weights(tmp_path / "m.weights.h5")

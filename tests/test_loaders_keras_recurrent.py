@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_models import assert_runs_like, functional, keras, network
+from test_loaders_keras_layers import masked_input
 
 import gated_c as gc
 from gated_c.errors import UnsupportedError
@@ -97,12 +98,6 @@ def masked(rng, pattern):
     return rng.normal(size=(3, 5, 3)) * (np.array([list(row) for row in pattern]) == "1")[..., None]
 
 
-@pytest.mark.parametrize("backward", [K.LSTM(4, go_backwards=True), K.GRU(3, go_backwards=True)])
-def test_directions_of_other_sizes_or_cells_are_named(backward):
-    with pytest.raises(UnsupportedError, match="both: directions of different cells or sizes"):
-        gc.from_keras(network(K.Bidirectional(K.LSTM(3), backward_layer=backward, name="both")))
-
-
 def test_a_cell_of_the_user_is_named():
     class MyCell(K.GRUCell):
         """Computes what it likes."""
@@ -160,3 +155,27 @@ def test_on_numpy_leading_masked_steps_give_the_initial_h(on_numpy, name):
     h = example["h"][None]
     y, _ = model(example["x"], (h, h) if name == "lstm" else h)
     np.testing.assert_allclose(y, example["y"], rtol=0, atol=tolerance(model.layers, example["x"], y))
+
+
+def uneven(merge_mode="concat", backward=K.LSTM):
+    backward_layer = backward(5, return_sequences=True, go_backwards=True)
+    forward_layer = K.LSTM(4, return_sequences=True)
+    return K.Bidirectional(forward_layer, merge_mode, backward_layer=backward_layer, name="uneven")
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+@pytest.mark.parametrize("backward", [K.LSTM, K.GRU])
+def test_directions_of_different_sizes_are_named_with_the_way_to_run_each(merge_mode, backward):
+    sizes = rf"lstm of 3 to 4, {backward.__name__.lower()} of 3 to 5"
+    each = r"from_keras\(layer\.forward_layer\), from_keras\(layer\.backward_layer\)"
+    model = network(uneven(merge_mode, backward), shape=(6, 3))
+    with pytest.raises(UnsupportedError, match=rf"^uneven: directions of different cells or sizes: {sizes}; .*{each}$"):
+        gc.from_keras(model)
+    for layer in (model.layers[0].forward_layer, model.layers[0].backward_layer):
+        assert_runs_like(gc.from_keras(layer), layer, masked_input())
+
+
+def test_only_layers_that_can_be_loaded_alone_are_offered():
+    model = network(uneven(), K.GRU(3, name="even"), shape=(6, 3))
+    with pytest.raises(UnsupportedError, match=r"; its recurrent layers can be passed alone: 'even'$"):
+        gc.from_keras(model)

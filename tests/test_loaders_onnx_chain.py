@@ -724,6 +724,26 @@ def test_lengths_of_some_layers_only_are_unsupported(tmp_path):
         np.testing.assert_allclose(y, expected[:, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("layout", [0, 1])
+def test_initial_states_that_are_the_same_for_all_rows_are_weights(tmp_path, layout):
+    """Of any batch, or of the one the exporter saw."""
+    h, c = RNG.random((2, 1, 1, H), np.float32)
+    baked = np.repeat(c, N, 1 - layout)
+    shape = integers(N, 1, 1) if layout else integers(1, N, 1)
+    nodes = [
+        node("Expand", "h shape", "h0"),
+        node("LSTM", "x W R B _ h0 baked", "Y", "lstm", hidden_size=H, **({"layout": 1} if layout else {})),
+    ]
+    constants = weights(RNG, "LSTM", C, H) | {"h": h, "baked": baked, "shape": shape}
+    x = {"x": ["N", "T", C] if layout else ["T", "N", C]}
+    path = save(tmp_path / "m.onnx", nodes, x, "Y", constants)
+    (layer,) = read_network(path)
+    np.testing.assert_array_equal(layer.weights["initial_h_l0"], h[0, 0])
+    np.testing.assert_array_equal(layer.weights["initial_c_l0"], c[0, 0])
+    if layout == 0:  # the only one that ONNX Runtime has
+        assert_computes(path, X)
+
+
 def test_lengths_that_are_all_of_x_vanish(tmp_path):
     """As tf2onnx writes them."""
     constants = weights(RNG, "GRU", C, H) | {"zero": integers(0), "one": integers(1)}
@@ -768,7 +788,7 @@ def gru_with(tmp_path, inputs, more_nodes=(), more_inputs=None, **constants):
 @pytest.mark.parametrize(
     ("inputs", "constants", "message"),
     [
-        ("x W R B _ h0", {"h0": np.ones((1, 1, H), np.float32)}, "initial_h that is neither an input nor 0"),
+        ("x W R B _ h0", {"h0": RNG.random((1, N, H), np.float32)}, "initial_h that differs between rows of the batch"),
         ("x W R B lens", {"lens": np.array([1, 2, 3], np.int32)}, "sequence_lens that are neither an input nor"),
     ],
 )

@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 
 
 def runners(case: Case) -> dict[str, Runner]:
+    if case.resets is not None:
+        return {"torch split": Split(case), "torch steps": Steps(case)}
     if case.lengths:
         return {"torch packed": Packed(case), "torch layer": PackedLayer(case)}
     if case.seq_len == 1:
@@ -48,6 +50,45 @@ class Layer:
 
     def read(self) -> Array:
         return self.y.numpy()  # type: ignore[no-any-return]
+
+
+class Split(Layer):
+    """A call for each piece, the rows that begin anew with zeros."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.cuts = case.cuts()
+
+    @torch.inference_mode()
+    def run(self, times: int) -> None:
+        module, x, state = self.module, self.x, self.state
+        for _ in range(times):
+            outputs = []
+            for first, last, rows in self.cuts:
+                for part in state if isinstance(state, tuple) else (state,):
+                    part[:, rows] = 0
+                y, state = module(x[first:last], state)
+                outputs.append(y)
+        self.y, self.state = torch.cat(outputs), state
+
+
+class Steps(Split):
+    """A call for each step, the state multiplied by 0 or 1."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.keep = 1 - torch.from_numpy(case.reset()).float()[:, None, :, None]
+
+    @torch.inference_mode()
+    def run(self, times: int) -> None:
+        module, x, state, keep = self.module, self.x, self.state, self.keep
+        for _ in range(times):
+            outputs = []
+            for t in range(len(x)):
+                state = tuple(part * keep[t] for part in state) if isinstance(state, tuple) else state * keep[t]
+                y, state = module(x[t : t + 1], state)
+                outputs.append(y)
+        self.y, self.state = torch.cat(outputs), state
 
 
 class Cell:

@@ -37,9 +37,10 @@ typedef enum {
     GATED_OK = 0,
     GATED_NO_MEMORY,        /* an allocation failed */
     GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
-    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or a model takes other seq_len */
+    GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or the model takes another seq_len */
     GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
+    GATED_NOT_RESETTABLE,   /* a pool or another layer makes one result of steps before and after a reset */
     GATED_UNKNOWN_ISA,      /* GATED_C_ISA names an instruction set that this build does not have */
     GATED_UNUSABLE_ISA,     /* GATED_C_ISA names an instruction set that this CPU does not have */
     GATED_NO_FILE,          /* a file cannot be opened or is not a regular one; errno says why */
@@ -125,6 +126,8 @@ typedef struct {
     const float *weight_hr;  /* [P, H], or NULL without projection */
     const float *peephole;   /* LSTM: [3*H], of i f o; NULL without */
     const gated_options *options; /* NULL for PyTorch's cell; GATED_RNN and peepholes need it */
+    const float *initial_h;  /* [P or H], what a sequence starts from unless it is told otherwise; NULL for zeros */
+    const float *initial_c;  /* [H], likewise; only of a cell that has a c */
 } gated_weights;
 
 /* One recurrent layer: a cell, in one or two directions. */
@@ -228,6 +231,13 @@ GATED_API size_t gated_model_bytes(const gated_model *model);
  * forward, reverse. Real-time safe. */
 GATED_API size_t gated_state_size(const gated_model *model, int64_t batch);
 
+/* Sets a state [gated_state_size()] to the initial one of the model: zeros, or what its weights say. Real-time safe. */
+GATED_API void gated_state_init(const gated_model *model, int64_t batch, float *state);
+
+/* Floats of the traces of a sequence: every c and gate of every stack, see gated_sequence. */
+GATED_API size_t gated_trace_c_size(const gated_model *model, int64_t seq_len, int64_t batch);
+GATED_API size_t gated_trace_gates_size(const gated_model *model, int64_t seq_len, int64_t batch);
+
 /* One forward pass. Describe ragged batches by at most one of lengths, mask and batch_sizes; a row's steps beyond its
  * length, or masked, leave its state alone and set y to zero. The reverse direction starts at each row's last live step.
  * x, y and state must not overlap. */
@@ -246,24 +256,36 @@ typedef struct {
     const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Only for a model of one stack. Then x and y are
                                      packed time-major: step t has batch_sizes[t] rows, x_row and y_row apart; x_time
                                      and y_time are ignored. */
+    const unsigned char *reset;   /* reset[t*reset_time + n*reset_row], not 0 = a new sequence begins with that step of
+                                     that row; or NULL; strides in bytes */
+    ptrdiff_t reset_time, reset_row;
+    const float *initial;         /* what a reset goes back to, laid out as state; NULL for the model's own */
+    float *trace_c;               /* [gated_trace_c_size()] or NULL: every c, of a stack [L*D, T, N, H], stack after stack */
+    float *trace_gates;           /* [gated_trace_gates_size()] or NULL: every gate behind its activation, of a stack
+                                     [L*D, T, N, G, H]. Both are 0 at steps that do not count. */
 } gated_sequence;
 
-/* Allocates scratch that does not grow with T, except between layers where a reverse direction or GATED_FLIP needs the
- * whole sequence, and for which steps count (a mask: 5 bytes a step and row). Fails with GATED_BAD_SIZE,
- * GATED_BAD_LENGTH or GATED_BAD_INDEX, or with GATED_NO_MEMORY, which alone may leave y and state half done. */
+/* A reset cuts a row's sequence in two, with the bits of two calls: `state` is that before the first piece and after the
+ * last one, in a reverse direction before the last and after the first; all others begin with the initial state. A piece of
+ * which no step counts is one too. A reset at step 0 replaces `state`, not in a reverse direction.
+ *
+ * Allocates scratch that does not grow with T, except between layers where a reverse direction or GATED_FLIP needs the
+ * whole sequence, for which steps count (a mask: 5 bytes a step and row) and for resets (16 bytes a step and up to 40
+ * each). Fails with GATED_BAD_SIZE, GATED_BAD_LENGTH, GATED_BAD_INDEX, GATED_NOT_RESETTABLE for resets of a model with a
+ * pool, a flip, a repeat or a reshape, or with GATED_NO_MEMORY, which alone may leave y and state half done. */
 GATED_API gated_status gated_run(const gated_model *model, const gated_sequence *sequence);
 
 /* Live state of `batch` rows with all the scratch it needs; the model must outlive it. Fails with GATED_NOT_STREAMABLE
  * for models with a reverse direction or another layer that needs the whole sequence, GATED_BAD_SIZE or GATED_NO_MEMORY.
- * The state starts at zero. *stream is the caller's, to free with gated_stream_free (NULL is fine). */
+ * Starts with gated_state_init(). *stream is the caller's, to free with gated_stream_free (NULL is fine). */
 GATED_API gated_status gated_stream_create(const gated_model *model, int64_t batch, gated_stream **stream);
 GATED_API void gated_stream_free(gated_stream *stream);
 
 /* The stream's own state, laid out as by gated_state_size(), to read and write until the next step or run. Real-time safe. */
 GATED_API float *gated_stream_state(gated_stream *stream);
 
-/* Back to zero, for the rows n with rows[n] != 0, or all if rows is NULL: the state, and what pools and convolutions keep.
- * Real-time safe. */
+/* Back to the start, for the rows n with rows[n] != 0, or all if rows is NULL: the state to the initial one, what pools and
+ * convolutions keep to zero. Real-time safe. */
 GATED_API void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
 
 /* Reads all weights and writes all scratch once, so that no later step meets a cold page; the state stays as it is. Fails
@@ -282,50 +304,52 @@ GATED_API gated_status gated_stream_run(gated_stream *stream, int64_t steps, con
 
 /* A snapshot: all that one row keeps (state, what pools and convolutions have seen) as gated_snapshot_size() bytes, the same
  * for a row of any stream and a member of any pool; exact, between processes too, if they have the same order of bytes. It
- * fits any model of the same layers, sizes and options, whatever its weights and instruction set. */
+ * fits any model of the same layers, sizes and options, whatever its weights and instruction set. Real-time safe. */
 GATED_API size_t gated_snapshot_size(const gated_model *model);
 
 /* GATED_BAD_SNAPSHOT if `size` bytes are not one whole snapshot; GATED_FOREIGN_SNAPSHOT if it does not fit the model, unless
- * that is NULL. */
+ * that is NULL. Real-time safe. */
 GATED_API gated_status gated_snapshot_check(const gated_model *model, const void *bytes, size_t size);
 
-/* Row n of a stream to and from bytes [gated_snapshot_size()]. Neither allocates. GATED_BAD_SIZE for a row out of range. */
+/* A row of a stream to and from the caller's bytes [gated_snapshot_size()]. GATED_BAD_SIZE for a row out of range; restore
+ * also fails as gated_snapshot_check does. Real-time safe. */
 GATED_API gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
 GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
 
 /* Streams of one row that come and go: any of them tick at any time, in any order, in one pass over the weights. An id
- * belongs to one member of one pool, and is unknown once that is closed. Of the functions below, all but create and free
- * allocate nothing, lock nothing and make no system call. A pool belongs to one thread at a time. */
+ * belongs to one member of one pool, and is unknown once that is closed. A pool belongs to one thread at a time. */
 typedef struct gated_pool gated_pool;
 
-/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. */
+/* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. *pool is
+ * the caller's, to free with gated_pool_free (NULL is fine). */
 GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
 GATED_API void gated_pool_free(gated_pool *pool);
 
-/* A member at its start. GATED_POOL_FULL if `capacity` are open. */
+/* A member at its start. GATED_POOL_FULL if `capacity` are open. Real-time safe. */
 GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
 
-/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none. */
+/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none:
+ * GATED_UNKNOWN_ID, GATED_POOL_FULL. Real-time safe. */
 GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
 
-/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. */
+/* Closes, or sends back to the start, all of ids [count] or none: GATED_UNKNOWN_ID, GATED_REPEATED_ID. Real-time safe. */
 GATED_API gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids);
 GATED_API gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *ids);
 
 /* One tick of the members ids [count]: x [count, C], or int32_t ids of an embedding [count], to y [count, F], contiguous;
- * they may overlap. The bits are those of a stream of each member's own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and
- * GATED_BAD_INDEX change nothing. */
+ * they may overlap. Each has the bits of a stream of its own. GATED_UNKNOWN_ID, GATED_REPEATED_ID and GATED_BAD_INDEX
+ * change nothing. Real-time safe. */
 GATED_API gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y);
 
-/* Members that are open; whether one is. */
+/* How many members are open; whether one is. Real-time safe. */
 GATED_API int64_t gated_pool_count(const gated_pool *pool);
 GATED_API int gated_pool_has(const gated_pool *pool, int64_t id);
 
 /* Returns how many members have neither ticked nor been opened for so many seconds, to a hundredth or so, and writes them
- * to ids [capacity]. 0 seconds: all that are open. */
+ * to ids [capacity]. 0 seconds: all that are open. Real-time safe. */
 GATED_API int64_t gated_pool_idle(const gated_pool *pool, double seconds, int64_t *ids);
 
-/* As of streams; GATED_UNKNOWN_ID. */
+/* A member to and from bytes, as a row of a stream; GATED_UNKNOWN_ID. Real-time safe. */
 GATED_API gated_status gated_pool_save(gated_pool *pool, int64_t id, void *bytes);
 GATED_API gated_status gated_pool_restore(gated_pool *pool, int64_t id, const void *bytes);
 

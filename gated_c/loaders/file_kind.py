@@ -35,6 +35,8 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe can wait forever; a folder is an OSError below
         raise FormatError("expected a regular file")
+    if stat.S_ISDIR(mode) and os.path.exists(os.path.join(os.fsdecode(path), "saved_model.pb")):
+        raise UnsupportedError("a SavedModel folder of TensorFlow; save with model.save('network.keras') instead")
     with open(path, "rb") as file:
         head = file.read(64)
     suffix = Path(os.fsdecode(path)).suffix.lower()

@@ -8,8 +8,8 @@ the header, each on a multiple of 4 bytes. Five entries of the metadata belong t
                    class in `layers` that ``layer`` names
 ``gated_core``     JSON: the same in the words of gated_c.h (`core_words`), for the C library, which reads only these
 ``gated_flags``    those of ``gated_model_create`` in gated_c.h, as 8 hexadecimal digits
-``gated_crc32``    CRC-32, likewise, of ``gated_layers``, ``gated_core`` and ``gated_flags``, all ASCII, and then all tensors,
-                   sorted by name
+``gated_crc32``    CRC-32, likewise, of ``gated_layers``, ``gated_core`` and ``gated_flags``, all ASCII, and then all
+                   tensors, sorted by name
 
 Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
 is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
@@ -74,8 +74,11 @@ def save(
     golden: Mapping[str, Array] | None = None,
     flush_subnormals: bool = False,
 ) -> None:
-    """Write the layers, in order, the vectors to check them with, and what else the model is told. The file appears whole
-    or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError`` where nothing can be written."""
+    """Write the layers, in order, the vectors to check them with, and what else the model is told.
+
+    The file appears whole or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError``
+    where nothing can be written.
+    """
     validate_chain(layers)
     arrays = {
         f"{index}.{name}": np.ascontiguousarray(weight)

@@ -7,9 +7,7 @@ Paths follow ``keras.src.saving.saving_lib``: classes in snake case, numbered fr
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -51,9 +49,6 @@ def write(layers: Sequence[LayerSpec], path: str) -> None:
     names = _numbered([_kind(layer) for layer, _ in stacked])
     configs = [_layer_config(layer, name) for (layer, _), name in zip(stacked, names, strict=True)]
     network_path = path[: -len(ENDING)] + ".json"
-    for target in (network_path, path):
-        if os.path.isdir(target):  # which would be found only when the other file is in its place
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
     with replacing(network_path) as network, replacing(path) as weights:
         network.write_text(json.dumps(_sequential(layers[0].input_size, configs)))
         with h5py.File(weights, "w") as file:
@@ -71,6 +66,8 @@ def _refusals(layer: LayerSpec) -> Iterator[str]:
         yield "input_forget: Keras does not couple gates"
     if layer.peepholes:
         yield "peepholes: Keras has none"
+    if layer.has_initial_state:
+        yield "a learned initial state: Keras's layers start from zeros"
     if layer.reverse:
         yield "reverse: Keras's go_backwards gives the outputs in the order of processing"
     for direction in range(layer.num_directions):

@@ -1,8 +1,9 @@
 """ONNX: one LSTM, GRU or RNN node of opset 14 per stacked layer, https://onnx.ai/onnx/operators/onnx__LSTM.html.
 
 Inputs are ``X`` [T,N,C], [N,T,C] if ``batch_first``, and the states ``initial_h`` and ``initial_c`` of every node
-[D,N,H], which may be left out; outputs ``Y`` and the states after the last step, ``Y_h`` and ``Y_c``. Those of several
-nodes are numbered: ``initial_h_0``. Every step of every row counts: there is no input for lengths.
+[D,N,H], which may be left out and are what is learned or 0 then; outputs ``Y`` and the states after the last step,
+``Y_h`` and ``Y_c``. Those of several nodes are numbered: ``initial_h_0``. Every step of every row counts: there is no
+input for lengths.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class _Graph:
     def _add_layer(self, layer: LayerSpec, k: int, x: str, name: str, number: str) -> str:
         """Stacked layer number k, whose y [T,N,D*H] is the value returned."""
         operator, _, attributes = _OPERATORS[layer.cell]
-        inputs = [x, *self._add_weights(layer, k, number), "", *self._add_states(layer, number)]
+        inputs = [x, *self._add_weights(layer, k, number), "", *self._add_states(layer, k, number)]
         if layer.peepholes:
             inputs.append(self._constant(f"P{number}", _peepholes(layer, k)))
         outputs = [f"Y_h{number}", f"Y_c{number}"][: 1 + layer.has_c]
@@ -151,13 +152,16 @@ class _Graph:
         names = [self._constant(name + number, weight) for name, weight in weights.items()]
         return names if layer.bias else [*names, ""]
 
-    def _add_states(self, layer: LayerSpec, number: str) -> list[str]:
-        """Inputs with the default 0, of any batch."""
+    def _add_states(self, layer: LayerSpec, k: int, number: str) -> list[str]:
+        """Inputs of any batch, by default what is learned or 0."""
         states = []
+        zeros = np.zeros(layer.hidden_size, np.float32)
+        suffixes = [suffix for at, suffix in layer.suffixes() if at == k]
         for part in ("h", "c")[: 1 + layer.has_c]:
             name = f"initial_{part}{number}"
             self._declare(self.inputs, name, [layer.num_directions, f"{part}_batch{number}", layer.hidden_size])
-            self._constant(name, np.zeros((layer.num_directions, 1, layer.hidden_size), np.float32))
+            default = np.stack([layer.weights.get(f"initial_{part}{suffix}", zeros) for suffix in suffixes])
+            self._constant(name, default[:, None])
             states.append(self._node("Expand", [name, "state_shape"], f"{name}_of_batch"))
         return states
 

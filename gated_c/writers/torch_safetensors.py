@@ -51,5 +51,7 @@ def _refusals(layer: LayerSpec) -> Iterator[str]:
         yield "input_forget: PyTorch does not couple gates"
     if layer.peepholes:
         yield "peepholes: PyTorch has none"
+    if layer.has_initial_state:
+        yield "a learned initial state: PyTorch's modules start from zeros"
     if layer.reverse:
         yield "reverse: PyTorch has no reverse direction without a forward one"

@@ -22,7 +22,7 @@ typedef struct {
 
 /* What cell.def says, likewise. */
 typedef struct {
-    int has_c, reads_h;
+    int gates, has_c, reads_h;
     unit_state (*advance)(gates, unit_state, cell_extra);
 } cell_traits;
 
@@ -42,8 +42,25 @@ INLINE cell_extra extra_of(const gated_panels *p, int block)
     return (cell_extra){p->options, p->peephole ? p->peephole + (ptrdiff_t)block * 3 * LANES : NULL};
 }
 
+INLINE void trace_gate(float *to, vf active, int width)
+{
+    if (width == LANES) vf_store(to, active);
+    else vf_store_part(to, active, width);
+}
+
+INLINE void trace_slice(const cell_traits cell, gates active, const gated_row *row, const gated_panels *p, ptrdiff_t at,
+                        int width)
+{
+    float *trace = row->trace + at;
+    trace_gate(trace, active.a, width);
+    if (cell.gates > 1) trace_gate(trace + p->units, active.b, width);
+    if (cell.gates > 2) trace_gate(trace + 2 * (ptrdiff_t)p->units, active.c, width);
+    if (cell.gates > 3) trace_gate(trace + 3 * (ptrdiff_t)p->units, active.d, width);
+}
+
 /* Pre-activations to new state, for a whole slice of LANES units. */
-INLINE void finish_slice(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block)
+INLINE void finish_slice(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block,
+                         const int traced)
 {
     const ptrdiff_t at = (ptrdiff_t)block * LANES;
     unit_state s = {0};
@@ -52,10 +69,12 @@ INLINE void finish_slice(const cell_traits cell, gates acc, const gated_row *row
     s = cell.advance(acc, s, extra_of(p, block));
     if (cell.has_c) vf_store(row->c + at, s.c);
     vf_store(row->y + at, s.h);
+    if (traced) trace_slice(cell, s.active, row, p, at, LANES);
 }
 
 /* The same for the units of a slice that is not whole. */
-INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block)
+INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row, const gated_panels *p, int block,
+                        const int traced)
 {
     const ptrdiff_t at = (ptrdiff_t)block * LANES;
     const int width = block_width(p, block);
@@ -65,17 +84,18 @@ INLINE void finish_part(const cell_traits cell, gates acc, const gated_row *row,
     s = cell.advance(acc, s, extra_of(p, block));
     if (cell.has_c) vf_store_part(row->c + at, s.c, width);
     vf_store_part(row->y + at, s.h, width);
+    if (traced) trace_slice(cell, s.active, row, p, at, width);
 }
 
 INLINE void finish_tile(const cell_traits cell, const gates *acc, const gated_row *rows, int count,
-                        const gated_panels *p, int block, int blocks)
+                        const gated_panels *p, int block, int blocks, const int traced)
 {
     for (int r = 0; r < count; r++) {
         for (int b = block; b < block + blocks; b++, acc++) {
             if (block_width(p, b) == LANES)
-                finish_slice(cell, *acc, &rows[r], p, b);
+                finish_slice(cell, *acc, &rows[r], p, b, traced);
             else
-                finish_part(cell, *acc, &rows[r], p, b);
+                finish_part(cell, *acc, &rows[r], p, b, traced);
         }
     }
 }
@@ -229,14 +249,19 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
 #include "../product.def"
 #undef PRODUCT
 
-/* Per cell: its way from pre-activations to state. One row of one whole block is bound by latency: there everything
- * stays in registers. */
+/* Per cell: its way from pre-activations to state, without and with a trace. One row of one whole block is bound by
+ * latency: there everything stays in registers. */
 #define CELL(name, product, has_c, reads_h)                                                                            \
-    static const cell_traits name##_cell = {has_c, reads_h, cell_##name};                                              \
+    static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};                       \
     static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,      \
                                        int block, int blocks)                                                          \
     {                                                                                                                  \
-        finish_tile(name##_cell, acc, rows, count, p, block, blocks);                                                  \
+        finish_tile(name##_cell, acc, rows, count, p, block, blocks, 0);                                               \
+    }                                                                                                                  \
+    static NOINLINE void finish_traced_##name(const gates *acc, const gated_row *rows, int count,                      \
+                                              const gated_panels *p, int block, int blocks)                            \
+    {                                                                                                                  \
+        finish_tile(name##_cell, acc, rows, count, p, block, blocks, 1);                                               \
     }                                                                                                                  \
     static void step_cell_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last,   \
                                  int backward)                                                                         \
@@ -244,10 +269,15 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
         if (count == 1 && p->units == LANES && first < last) {                                                         \
             gates acc;                                                                                                 \
             sum_blocks(product##_traits, 1, p, rows, 0, &acc);                                                         \
-            finish_slice(name##_cell, acc, rows, p, 0);                                                                \
+            finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \
             return;                                                                                                    \
         }                                                                                                              \
         step_##product(p, rows, count, first, last, backward, finish_##name);                                          \
+    }                                                                                                                  \
+    static void step_traced_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last, \
+                                   int backward)                                                                       \
+    {                                                                                                                  \
+        step_##product(p, rows, count, first, last, backward, finish_traced_##name);                                   \
     }
 #include "../cell.def"
 #undef CELL
@@ -267,7 +297,8 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .max_group = MAX_GROUP,
     .stream_group = STREAM_GROUP,
     .cell = {
-#define CELL(name, product, has_c, reads_h) {GATED_GATES_##product, step_cell_##name, project_##product},
+#define CELL(name, product, has_c, reads_h)                                                                            \
+    {GATED_GATES_##product, step_cell_##name, step_traced_##name, project_##product},
 #include "../cell.def"
 #undef CELL
     },

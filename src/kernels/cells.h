@@ -13,6 +13,7 @@ typedef struct {
 
 typedef struct {
     vf h, c;
+    gates active; /* the gates behind their activations, for a trace; without one nobody reads it */
 } unit_state;
 
 /* What a general cell needs beyond its pre-activations. */
@@ -32,6 +33,7 @@ CELL_FUNCTION(lstm)
     vf o = sigmoid(p.d);
     s.c = vf_fma(f, s.c, i * g);
     s.h = o * vtanh(s.c);
+    s.active = (gates){i, f, g, o};
     return s;
 }
 
@@ -42,24 +44,25 @@ CELL_FUNCTION(gru)
     vf z = sigmoid(p.b);
     vf n = vtanh(vf_fma(r, p.d, p.c));
     s.h = vf_fma(z, s.h - n, n);
+    s.active = (gates){.a = r, .b = z, .c = n};
     return s;
 }
 
 CELL_FUNCTION(rnn_tanh)
 {
-    s.h = vtanh(p.a);
+    s.h = s.active.a = vtanh(p.a);
     return s;
 }
 
 CELL_FUNCTION(rnn_relu)
 {
-    s.h = vf_max(p.a, vf_set1(0.0f));
+    s.h = s.active.a = vf_max(p.a, vf_set1(0.0f));
     return s;
 }
 
 CELL_FUNCTION(linear)
 {
-    s.h = p.a;
+    s.h = s.active.a = p.a;
     return s;
 }
 
@@ -104,6 +107,7 @@ CELL_FUNCTION(lstm_general)
     s.c = vf_fma(f, s.c, i * g);
     vf o = gate(options, 0, with_peephole(extra, 2, s.c, p.d));
     s.h = o * activate(&options->activation[2], options->clip_output ? clipped(options, s.c) : s.c);
+    s.active = (gates){i, f, g, o};
     return s;
 }
 
@@ -113,12 +117,13 @@ CELL_FUNCTION(gru_general)
     vf z = gate(extra.options, 0, p.b);
     vf n = gate(extra.options, 1, vf_fma(r, p.d, p.c));
     s.h = vf_fma(z, s.h - n, n);
+    s.active = (gates){.a = r, .b = z, .c = n};
     return s;
 }
 
 CELL_FUNCTION(rnn_general)
 {
-    s.h = gate(extra.options, 0, p.a);
+    s.h = s.active.a = gate(extra.options, 0, p.a);
     return s;
 }
 
@@ -128,6 +133,7 @@ CELL_FUNCTION(gru_gates)
     vf r = gate(extra.options, 0, p.a);
     s.c = gate(extra.options, 0, p.b);
     s.h = r * s.h;
+    s.active = (gates){.a = r, .b = s.c};
     return s;
 }
 
@@ -136,6 +142,7 @@ CELL_FUNCTION(gru_candidate)
     vf z = s.c;
     vf n = gate(extra.options, 1, p.a);
     s.h = vf_fma(z, s.h - n, n);
+    s.active.a = n;
     return s;
 }
 

@@ -32,12 +32,16 @@ typedef struct {
     float *c;        /* [H], updated in place; NULL if the cell has none */
     float *y;        /* [H], the new h */
     float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
+    float *trace;    /* [G][H], where step_traced puts the gates behind their activations; NULL without */
 } gated_row;
 
 typedef struct {
     int gates;
     /* One time step of `count` rows for blocks first <= b < last, from the last block down if `backward`. */
     void (*step)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last, int backward);
+    /* The same bits, and the gates of every row into row.trace. */
+    void (*step_traced)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last,
+                        int backward);
     /* bias + input product of `count` rows into row.product, for the same blocks. Rows may be of different times. */
     void (*project)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last);
 } gated_cell_kernel;

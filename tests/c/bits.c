@@ -1,4 +1,4 @@
-/* Prints one hash per shape of everything a model computes, for tests/test_compilers.py to compare between compilers and
+/* Prints hashes per shape of everything a model computes, with and without resets and a trace, for tests/test_compilers.py to compare between compilers and
  * instruction sets. Uses integers to make its weights, so that they are the same everywhere. */
 #include "gated_c.h"
 
@@ -52,7 +52,9 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
                 .bias_hh = randoms((size_t)gates * hidden, 1),
                 .weight_hr = projection ? randoms((size_t)projection * hidden, bound) : NULL,
                 .peephole = cell == GATED_LSTM && general ? randoms((size_t)3 * hidden, 1) : NULL,
-                .options = general ? &options : NULL};
+                .options = general ? &options : NULL,
+                .initial_h = randoms(h_size, 1),
+                .initial_c = cell == GATED_LSTM ? randoms(hidden, 1) : NULL};
     }
     const int out = directions * h_size;
     float *weight = randoms((size_t)out * out, bound), *bias = randoms(out, 1);
@@ -72,19 +74,41 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
     const size_t state_size = gated_state_size(model, batch);
     float *x = randoms((size_t)steps * batch * input, 2), *y = randoms((size_t)steps * batch * out, 1);
     float *state = randoms(state_size, 1);
-    const gated_sequence sequence = {.seq_len = steps, .batch = batch, .x = x, .x_time = batch * input, .x_row = input,
+    gated_sequence sequence = {.seq_len = steps, .batch = batch, .x = x, .x_time = batch * input, .x_row = input,
                                      .y = y, .y_time = batch * out, .y_row = out, .state = state};
     status = gated_run(model, &sequence);
     if (status != GATED_OK)
         fail("run", status);
-    printf("cell %d general %d input %d hidden %d projection %d directions %d batch %d: %08x %08x\n", (int)cell, general,
+    printf("cell %d general %d input %d hidden %d projection %d directions %d batch %d: %08x %08x", (int)cell, general,
            input, hidden, projection, directions, (int)batch, (unsigned)hash(y, (size_t)steps * batch * out),
            (unsigned)hash(state, state_size));
+
+    const size_t c_size = gated_trace_c_size(model, steps, batch), gates_size = gated_trace_gates_size(model, steps, batch);
+    float *trace_c = randoms(c_size, 1), *trace_gates = randoms(gates_size, 1);
+    unsigned char *flags = malloc((size_t)(2 * steps * batch));
+    for (int64_t i = 0; i < 2 * steps * batch; i++)
+        flags[i] = (seed = seed * 1664525u + 1013904223u) >> 28 == 0;
+    gated_state_init(model, batch, state);
+    sequence.reset = flags;
+    for (int64_t i = steps * batch; i < 2 * steps * batch; i++)
+        flags[i] = !flags[i];
+    sequence.mask = flags + steps * batch;
+    sequence.reset_time = sequence.mask_time = batch;
+    sequence.reset_row = sequence.mask_row = 1;
+    sequence.trace_c = trace_c;
+    sequence.trace_gates = trace_gates;
+    status = gated_run(model, &sequence);
+    if (status != GATED_OK)
+        fail("run with resets", status);
+    printf(" %08x %08x %08x %08x\n", (unsigned)hash(y, (size_t)steps * batch * out), (unsigned)hash(state, state_size),
+           (unsigned)hash(trace_c, c_size), (unsigned)hash(trace_gates, gates_size));
+    free(trace_c), free(trace_gates), free(flags);
     for (int l = 0; l < 2; l++)
         for (int d = 0; d < directions; d++) {
             const gated_weights *w = &layers[l].weights[d];
             free((void *)w->weight_ih), free((void *)w->weight_hh), free((void *)w->bias_ih);
             free((void *)w->bias_hh), free((void *)w->weight_hr), free((void *)w->peephole);
+            free((void *)w->initial_h), free((void *)w->initial_c);
         }
     free(x), free(y), free(state), free(weight), free(bias);
     gated_model_free(model);

@@ -1,5 +1,5 @@
-/* Reads a .gated file cut short at every length, and with every byte changed in several ways: each time a status, within an
- * allowance of memory. Linked with --wrap, so that every allocation of the core comes by here. */
+/* Reads a .gated file cut short at every length, with every byte changed in several ways, and with every allocation failing:
+ * each time a status, within an allowance of memory. Linked with --wrap, so that all allocations come by here. */
 #include "file.h"
 
 #include <stdio.h>
@@ -7,30 +7,35 @@
 #include <string.h>
 
 static size_t allocated;
+static int calls, failing = -1; /* allocations so far; which of them fails */
 
 void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
+void *__real_calloc(size_t number, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t number, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+/* Whether there is memory. */
+static int count(size_t size)
+{
+    allocated += size;
+    return calls++ != failing;
+}
 
 void *__wrap_malloc(size_t size)
 {
-    allocated += size;
-    return __real_malloc(size);
+    return count(size) ? __real_malloc(size) : NULL;
 }
 
-void *__wrap_calloc(size_t count, size_t size)
+void *__wrap_calloc(size_t number, size_t size)
 {
-    allocated += count * size;
-    return __real_calloc(count, size);
+    return count(number * size) ? __real_calloc(number, size) : NULL;
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
-    allocated += size;
-    return __real_aligned_alloc(alignment, size);
+    return count(size) ? __real_aligned_alloc(alignment, size) : NULL;
 }
 
 static size_t worst; /* bytes allocated in one reading, whenever they were freed */
@@ -42,6 +47,7 @@ static gated_status read_copy(const unsigned char *bytes, size_t size)
     gated_model *model = NULL;
     memcpy(copy, bytes, size);
     allocated = 0;
+    calls = 0;
     const gated_status status = gated_model_read(copy, size, &model);
     worst = allocated > worst ? allocated : worst;
     if ((status == GATED_OK) != (model != NULL))
@@ -70,6 +76,10 @@ int main(int argc, char **argv)
     fclose(file);
 
     expect(read_copy(bytes, size) == GATED_OK, "not read", size);
+    const int allocations = calls;
+    for (failing = 0; failing < allocations; failing++)
+        expect(read_copy(bytes, size) == GATED_NO_MEMORY, "read without memory", failing);
+    failing = -1;
     for (size_t length = 0; length < size; length++)
         expect(read_copy(bytes, length) == GATED_BAD_FILE, "cut short and read", length);
     for (size_t i = 0; i < size; i++) {

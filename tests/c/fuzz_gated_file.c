@@ -26,10 +26,11 @@ uint32_t gated_crc32(const gated_crc32_tables *tables, uint32_t crc, const void 
 
 /* Text */
 
+/* Behind the next of these words, or NULL; from NULL as well. */
 static const char *find(const char *at, const char *end, const char *word)
 {
     const size_t length = strlen(word);
-    for (; (size_t)(end - at) >= length && at < end; at++)
+    for (; at && (size_t)(end - at) >= length; at++)
         if (!memcmp(at, word, length))
             return at + length;
     return NULL;
@@ -183,8 +184,10 @@ static void mend_offsets(const char *at, const char *end, text *to)
 {
     uint64_t stop = 0;
     for (;;) {
-        const char *shape = find(at, end, "\"shape\":"), *close = shape ? find(shape, end, "]") : NULL;
-        const char *offsets = close ? find(close, end, "\"data_offsets\":") : NULL, *last = offsets ? find(offsets, end, "]") : NULL;
+        const char *shape = find(at, end, "\"shape\":");
+        const char *close = find(shape, end, "]");
+        const char *offsets = find(close, end, "\"data_offsets\":");
+        const char *last = find(offsets, end, "]");
         if (!last)
             break;
         const uint64_t start = stop;

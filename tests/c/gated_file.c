@@ -21,6 +21,7 @@ static gated_status run(const gated_model *model, const gated_model_info *info, 
     float *x = room(in), *y = room(out), *state = room(state_size);
     if (fread(x, sizeof *x, in, stdin) != in)
         exit(2);
+    gated_state_init(model, batch, state);
     const gated_sequence sequence = {.seq_len = steps, .batch = batch, .state = state,
                                      .x = x, .x_time = batch * info->input_size, .x_row = info->input_size,
                                      .y = y, .y_time = batch * info->output_size, .y_row = info->output_size};

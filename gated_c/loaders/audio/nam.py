@@ -1,7 +1,8 @@
 """``.nam``, the Neural Amp Modeler's: of its architectures the LSTM.
 
 ``weights`` is one flat list: for each layer W and R side by side [4H, C+H] in the order i f g o, the bias [4H], and the
-h [H] and c [H] that it starts from; then the read-out's weight [1, H] and bias [1] (NeuralAmpModelerCore, NAM/lstm.cpp).
+h [H] and c [H] that it starts from; then the weight [1, H] and bias [1] of the read-out (NeuralAmpModelerCore,
+NAM/lstm.cpp).
 """
 
 from __future__ import annotations
@@ -77,4 +78,5 @@ class _Weights:
     def take(self, *shape: int) -> Array:
         start = self._at
         self._at += int(np.prod(shape))
-        return self._values[start : self._at].reshape(shape).copy()
+        taken: Array = self._values[start : self._at].reshape(shape).copy()
+        return taken

@@ -1,7 +1,7 @@
 """RTNeural's JSON: a Keras Sequential with its weights in it, ``in_shape`` and for each layer ``type``, ``shape``,
 ``weights`` and ``activation`` (RTNeural, python/model_utils.py and RTNeural/model_loader.h).
 
-The weights are laid out as Keras has them, so each layer is handed to Keras's loader as the layer it was. RTNeural takes no
+The weights are laid out as Keras has them, so each layer is handed to Keras's loader as what it was. RTNeural takes no
 activations for recurrent layers, whatever the file says: an LSTM's and a GRU's are the usual ones.
 """
 

@@ -101,7 +101,7 @@ def _given(config: Any) -> Mapping[str, Any]:
         raise TypeError(f"config: expected a dict, JSON, a path or a Keras model, got {type(config).__name__}")
     text = os.fspath(config)
     if not text.lstrip().startswith("{"):
-        text = Path(text).read_text(encoding="utf-8")
+        return _parsed(Path(text).read_bytes(), f"config {text}")
     return _parsed(text, "config")
 
 

@@ -18,6 +18,14 @@ from gated_c.loaders.names import shown
 NETWORKS = frozenset({"Sequential", "Functional", "Model"})
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "CuDNNLSTM", "CuDNNGRU"})
 
+#: Operations on one tensor, of Keras 3 and of TensorFlow in Keras 2, and what their calls say besides it.
+OPERATIONS = {
+    "GetItem": ("key",),
+    "tf.__operators__.getitem": ("slice_spec",),
+    "tf.math.reduce_mean": ("axis", "keepdims"),
+    "tf.math.reduce_max": ("axis", "keepdims"),
+}
+
 _MODULES = ("keras", "tf_keras", "tensorflow")
 
 
@@ -27,7 +35,7 @@ class KerasLayer:
 
     ``name`` is its place by the users' names, ``encoder.lstm``, ``path`` its place among the weights of a Keras 3 file,
     ``layers/sequential/layers/lstm``. ``trainable`` is false inside of what is frozen. ``mask_from`` names the layer
-    whose mask a functional network hands it.
+    whose mask a functional network hands it, ``arguments`` are what else it hands one of the ``OPERATIONS``.
     """
 
     class_name: str
@@ -38,6 +46,7 @@ class KerasLayer:
     input_shape: Sequence[int | None] | None = None
     nodes: Sequence[Any] = field(default=(), repr=False)
     mask_from: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, entry: Any, parent: KerasLayer | None = None, path: str = "") -> KerasLayer:
@@ -142,13 +151,16 @@ def _path_in(network: KerasLayer) -> list[KerasLayer]:
 
 
 def _class_name(entry: Mapping[str, Any]) -> str:
-    """With the package in front if it is the user's own class, which may compute anything."""
+    """With the package in front if it is the user's own class, which may compute anything; that of an operation in
+    Keras 2 is its function's name."""
     registered = entry.get("registered_name")
     if isinstance(registered, str) and ">" in registered:
         return registered
     module = entry.get("module")
     if isinstance(module, str) and module.split(".")[0] not in _MODULES:
         return f"{module}.{entry['class_name']}"
+    if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda"):
+        return f"tf.{entry['config'].get('function')}"
     return str(entry["class_name"])
 
 
@@ -205,7 +217,10 @@ def _call(layer: KerasLayer, tensor: _Tensor) -> _Call:
     if isinstance(call, Mapping):
         positional, given = call.get("args"), call.get("kwargs")
         keywords = dict(given) if isinstance(given, Mapping) else {}
+        if layer.class_name == "GetItem" and isinstance(positional, list | tuple) and len(positional) == 2:
+            positional, keywords["key"] = positional
     elif isinstance(call, list | tuple):
+        call = [call] if call and isinstance(call[0], str) else call  # an operation's only tensor
         for tensor in call:
             if isinstance(tensor, list | tuple) and len(tensor) == 4 and isinstance(tensor[3], Mapping):
                 keywords |= tensor[3]
@@ -246,7 +261,7 @@ def _functional_path(network: KerasLayer, layers: Sequence[KerasLayer]) -> list[
             return _with_masks(path[::-1], by_name)
         call = _call(layer, at)
         _refuse_branch(layer, call, at)
-        path.append((layer, call.inputs[0], call.masks))
+        path.append((replace(layer, arguments=call.arguments), call.inputs[0], call.masks))
         at = call.inputs[0]
 
 
@@ -275,7 +290,7 @@ def _refuse_branch(layer: KerasLayer, call: _Call, at: _Tensor) -> None:
     if at.output:
         raise UnsupportedError(f"{where}: a branch: its output {at.output} goes on; networks of a single path are run")
     for name, value in call.arguments.items():
-        if not (name == "training" and value is False):
+        if name not in OPERATIONS.get(layer.class_name, ()) and not (name == "training" and value is False):
             raise UnsupportedError(f"{where}: called with {shown(name)}={shown(repr(value))}")
 
 

@@ -11,9 +11,10 @@ from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Layer, validate_chain
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.keras.archive import KerasNetwork, open_archive, open_hdf5
-from gated_c.loaders.keras.config import path_through, recurrent_layers
+from gated_c.loaders.keras.config import KerasLayer, path_through, recurrent_layers
 from gated_c.loaders.keras.layers import read_chain
 from gated_c.loaders.keras.recurrent import MASKED, Dialect, read_recurrent_layer
+from gated_c.loaders.keras.weights import Weights
 from gated_c.loaders.names import shown
 from gated_c.spec import LayerSpec
 
@@ -55,8 +56,8 @@ def read_recurrent(path: str | os.PathLike[str], *, config: Any = None, backend:
 
 
 def chain_of(network: KerasNetwork, backend: str | None, hint: str) -> list[Layer]:
-    """The checked chain of a network. ``hint`` is how to have one of its recurrent layers alone, with ``{}`` for their
-    names."""
+    """The checked chain of a network. ``hint`` is how to have one of its recurrent layers alone, with ``{}`` for the
+    names of those that can be."""
     dialect = _dialect(network, backend)
     try:
         layers = read_chain(path_through(network.root), network.weights, dialect)
@@ -64,13 +65,25 @@ def chain_of(network: KerasNetwork, backend: str | None, hint: str) -> list[Laye
             raise UnsupportedError(f"{shown(network.root.name)}: no LSTM, GRU or RNN in it")
         validate_chain(layers)
     except UnsupportedError as error:
-        names = [repr(shown(layer.name)) for layer in recurrent_layers(network.root)]
+        names = [
+            repr(shown(layer.name))
+            for layer in recurrent_layers(network.root)
+            if _can_be_alone(layer, network.weights, dialect)
+        ]
         more = ["..."] if len(names) > _MAX_NAMES else []
         choice = hint.format(" or ".join(names[:_MAX_NAMES] + more))
         raise UnsupportedError(f"{error}; {choice}" if names else str(error)) from None
     except ValueError as error:
         raise FormatError(str(error)) from None
     return layers
+
+
+def _can_be_alone(layer: KerasLayer, weights: Weights, dialect: Dialect) -> bool:
+    try:
+        read_recurrent_layer(layer, weights, dialect).alone()
+    except (FormatError, UnsupportedError):
+        return False
+    return True
 
 
 def open_file(path: str | os.PathLike[str], config: Any) -> KerasNetwork:

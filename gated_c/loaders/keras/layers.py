@@ -32,6 +32,7 @@ from gated_c.loaders.keras import activations as keras_activations
 from gated_c.loaders.keras.activations import SOFTMAXES, activation, layer_activation, number
 from gated_c.loaders.keras.chain import Chain
 from gated_c.loaders.keras.config import RECURRENT, KerasLayer, path_through
+from gated_c.loaders.keras.operations import maximum, mean, slice_of
 from gated_c.loaders.keras.recurrent import Dialect, read_recurrent_layer
 from gated_c.loaders.keras.weights import Arrays, Weights, transpose
 from gated_c.loaders.names import shown
@@ -106,6 +107,8 @@ def _masking(chain: Chain, layer: KerasLayer) -> None:
 def _embedding(chain: Chain, layer: KerasLayer) -> None:
     table = chain.arrays(layer, embeddings=2)["embeddings"]
     mask_zero = layer.option("mask_zero", False)
+    if chain.layers:
+        raise UnsupportedError("ids that were computed")
     if not chain.is_vector and chain.size is not None:
         raise UnsupportedError("Embedding of ids of three dimensions")
     chain.steps, chain.is_vector = chain.size, False
@@ -305,4 +308,7 @@ BUILDERS: dict[str, Builder] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "RepeatVector": _repeat,
+    **dict.fromkeys(("GetItem", "tf.__operators__.getitem"), slice_of),
+    **dict.fromkeys(("Mean", "tf.math.reduce_mean"), mean),
+    **dict.fromkeys(("Max", "tf.math.reduce_max"), maximum),
 }

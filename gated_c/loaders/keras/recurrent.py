@@ -115,7 +115,8 @@ def _spec(name: str, sides: Sequence[_Cell], stacked: bool, masked: str) -> Laye
     first = sides[0]
     if any(side.sizes != first.sizes for side in sides):
         raise UnsupportedError(
-            f"{shown(name)}: directions of different cells or sizes: {first.sizes}, {sides[1].sizes}"
+            f"{shown(name)}: directions of different cells or sizes: {', '.join(map(str, sides))}; of a live layer "
+            "each runs by itself: from_keras(layer.forward_layer), from_keras(layer.backward_layer)"
         )
     bias = any(side.bias for side in sides)
     weights: dict[str, Array] = {}
@@ -180,6 +181,9 @@ class _Cell:
     @property
     def sizes(self) -> tuple[str, int, int]:
         return self.cell, self.weight_ih.shape[1], self.hidden_size
+
+    def __str__(self) -> str:
+        return "{} of {} to {}".format(*self.sizes)
 
     @classmethod
     def read(cls, layer: KerasLayer, weights: Weights, dialect: Dialect) -> _Cell:

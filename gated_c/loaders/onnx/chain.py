@@ -27,7 +27,7 @@ from gated_c.loaders.onnx.path import Mark, Source
 from gated_c.loaders.onnx.patterns import fused
 from gated_c.loaders.onnx.recurrent import INITIAL_C, INITIAL_H, KINDS, SEQUENCE_LENS, B, P, W, X, recurrent_layer
 from gated_c.loaders.onnx.values import GIVEN, GIVEN_VALUE, SIGNAL, Node, Value, constant
-from gated_c.spec import LayerSpec
+from gated_c.spec import Array, LayerSpec
 
 #: What the axes of x may be, by their number; "": features.
 _FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
@@ -120,10 +120,10 @@ class Reading:
         layout = node.integer("layout", 0)
         x = self._steps_and_rows(call, layout)
         lengths = self._lengths(call)
-        self._check_initial(call)
         self.graph.tensors.release_pages()
         layer = recurrent_layer(node, call.taken, call.network.clip)
-        layer = replace(layer, batch_first=self.batch_first)
+        weights = {**layer.weights, **self._initial_state(call, layer, 1 - layout)}
+        layer = replace(layer, batch_first=self.batch_first, weights=weights)
         parent = call.features(x)
         if lengths and not _has_lengths(parent):
             raise UnsupportedError("sequence_lens after steps that are others, or were run without them")
@@ -170,15 +170,27 @@ class Reading:
             )
         return False
 
-    def _check_initial(self, call: Call) -> None:
+    def _initial_state(self, call: Call, layer: LayerSpec, batch_axis: int) -> dict[str, Array]:
+        """Constants that are not 0 as weights of the layer, which has one initial state for all rows."""
+        learned: dict[str, Array] = {}
         for name, at in (("initial_h", INITIAL_H), ("initial_c", INITIAL_C)):
             value = call.optional(at)
             if value is None or value.kind == GIVEN:
                 continue
             if value.kind == SIGNAL:
                 raise UnsupportedError(f"a branch: {name} depends on x")
-            if np.any(distinct(value.array)):
-                raise UnsupportedError(f"{name} that is neither an input nor 0; give `state` instead")
+            numbers = distinct(value.array)
+            if not np.any(numbers):
+                continue
+            if numbers.ndim != 3:
+                raise FormatError(f"{name}: expected three dimensions, got {numbers.ndim}")
+            rows = np.moveaxis(numbers, batch_axis, 0)
+            if np.any(rows != rows[:1]):
+                raise UnsupportedError(f"{name} that differs between rows of the batch; give `state` instead")
+            directions = np.broadcast_to(rows[0], (layer.num_directions, layer.hidden_size))
+            for direction, (_, suffix) in zip(directions, layer.suffixes(), strict=True):
+                learned[name + suffix] = call.own(direction)
+        return learned
 
     def _input(self, info: Any, form: tuple[str, ...]) -> Value:
         """x: one feature if it has no axis of them."""
