@@ -265,7 +265,10 @@ class Model:
 
         With ``packed`` it also keeps the weights as the kernels of :attr:`isa` read them, and is twice as large. On a
         CPU where that is the instruction set in use, models from it share these where they are mapped, in any number of
-        processes, and nobody may change the file in place meanwhile; elsewhere nothing differs.
+        processes, and nobody may change the file in place meanwhile; elsewhere nothing differs. Four processes with a
+        model of 100 MB then have 1 MB of their own each instead of 99. They are as fast, except with weights beyond the
+        L2 cache where the file system has no huge pages: at H = 1024 a step takes up to 1.2 times as long, sequences
+        1.05 times.
         """
         from gated_c.golden import record
 
