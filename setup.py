@@ -88,7 +88,7 @@ setup(
                     depends=HEADERS,
                 )
             ],
-            compiler_directives={"language_level": "3", "binding": False},
+            compiler_directives={"language_level": "3", "binding": False, "freethreading_compatible": True},
         ),
     ],
 )

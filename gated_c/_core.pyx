@@ -23,6 +23,17 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY(np.ndarray array)
     bint PyArray_ISCARRAY_RO(np.ndarray array)
 
+cdef extern from *:
+    """
+    /* A flag that says whose turn it is, with the GIL and without: who finds it up keeps out. */
+    typedef char gated_flag;
+    static inline int gated_raise(gated_flag *flag) { return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE); }
+    static inline void gated_lower(gated_flag *flag) { __atomic_store_n(flag, 0, __ATOMIC_RELEASE); }
+    """
+    ctypedef char gated_flag
+    bint gated_raise(gated_flag *flag) nogil
+    void gated_lower(gated_flag *flag) nogil
+
 
 # A step of fewer multiplications takes about a microsecond or less: releasing the GIL (25 ns) would not pay.
 cdef int64_t LONG_STEP = 50_000
@@ -335,7 +346,8 @@ cdef class Engine:
         if trace is not None and "c" in trace:
             s.trace_c = checked_flat("c", trace["c"], gated_trace_c_size(self.model, s.seq_len, s.batch))
         if trace is not None and "gates" in trace:
-            s.trace_gates = checked_flat("gates", trace["gates"], gated_trace_gates_size(self.model, s.seq_len, s.batch))
+            size = gated_trace_gates_size(self.model, s.seq_len, s.batch)
+            s.trace_gates = checked_flat("gates", trace["gates"], size)
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
@@ -390,7 +402,7 @@ cdef class StreamEngine:
     """The state of a batch of live sequences and the scratch of their steps. stream.py adds what need not be fast."""
 
     cdef gated_stream *stream
-    cdef bint busy
+    cdef gated_flag busy
     cdef bint long_step
     cdef readonly Engine engine
     cdef readonly int batch
@@ -441,15 +453,13 @@ cdef class StreamEngine:
         cdef const void *source = np.PyArray_DATA(<np.ndarray>x)
         cdef float *target = floats(<np.ndarray>out)
         cdef gated_status status
-        if self.busy:
-            in_use()
+        take(&self.busy, "stream")
         if self.long_step:
-            self.busy = True
             with nogil:
                 status = gated_stream_step(self.stream, source, target)
-            self.busy = False
         else:
             status = gated_stream_step(self.stream, source, target)
+        gated_lower(&self.busy)
         if status != GATED_OK:
             check(status)
         return out
@@ -457,13 +467,14 @@ cdef class StreamEngine:
     def warm(self):
         """Read all weights and write all scratch once, so that no later step meets a cold page. The state stays as it
         is."""
-        if self.busy:
-            in_use()
-        check(gated_stream_warm(self.stream))
+        take(&self.busy, "stream")
+        cdef gated_status status = gated_stream_warm(self.stream)
+        gated_lower(&self.busy)
+        check(status)
 
     def _time_steps(self, np.ndarray x not None, np.ndarray times not None):
-        """Nanoseconds of a step each into times [K] int64, by the steps of x [T,N,C] or [T,N] over and over, contiguous; the
-        clock's own time included."""
+        """Nanoseconds of a step each into times [K] int64, by the steps of x [T,N,C] or [T,N] over and over, contiguous;
+        the clock's own time included."""
         cdef int64_t steps = np.PyArray_DIM(x, 0), i
         cdef const char *source = <const char *>np.PyArray_DATA(x)
         cdef ptrdiff_t step_bytes = np.PyArray_STRIDE(x, 0)
@@ -471,77 +482,71 @@ cdef class StreamEngine:
         cdef int64_t count = np.PyArray_SIZE(times)
         cdef float *y = floats(self.output)
         cdef int64_t start
-        if self.busy:
-            in_use()
-        self.busy = True
+        take(&self.busy, "stream")
         with nogil:
             for i in range(count):
                 start = clock()
                 gated_stream_step(self.stream, source + i % steps * step_bytes, y)
                 target[i] = clock() - start
-        self.busy = False
+        gated_lower(&self.busy)
 
     def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
         """x [T,N,C] float32, or ids [T,N] int32, to y [T,N,F]: last axis contiguous, not overlapping."""
         cdef gated_sequence s = sequence_of(x, y, x)
         cdef gated_status status
-        if self.busy:
-            in_use()
-        self.busy = True
+        take(&self.busy, "stream")
         with nogil:
             status = gated_stream_run(self.stream, s.seq_len, s.x, s.x_time, s.x_row, s.y, s.y_time, s.y_row)
-        self.busy = False
+        gated_lower(&self.busy)
         check(status)
 
     def _reset(self, np.ndarray rows not None):
         """Of rows [N] uint8 those that are not 0."""
-        if self.busy:
-            in_use()
         if not PyArray_ISCARRAY_RO(rows) or np.PyArray_TYPE(rows) != np.NPY_UINT8 or (
             np.PyArray_SIZE(rows) != self.batch
         ):
             raise ValueError(f"rows: expected {self.batch} contiguous uint8 values")
+        take(&self.busy, "stream")
         gated_stream_reset(self.stream, <const unsigned char *>np.PyArray_DATA(rows))
+        gated_lower(&self.busy)
 
     def _save(self, np.ndarray rows not None):
         """Snapshots of all rows into uint8 [N, engine.snapshot_size]."""
         cdef char *bytes = check_rows(rows, self.batch, self.engine)
         cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
-        if self.busy:
-            in_use()
-        self.busy = True
+        take(&self.busy, "stream")
         with nogil:
             for n in range(self.batch):
                 gated_stream_save(self.stream, n, bytes + n * size)
-        self.busy = False
+        gated_lower(&self.busy)
 
     def _restore(self, np.ndarray rows not None):
         """The reverse of _save, after ``engine.check_snapshots``."""
         cdef const char *bytes = check_rows(rows, self.batch, self.engine)
         cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef int64_t n
-        if self.busy:
-            in_use()
-        self.busy = True
+        take(&self.busy, "stream")
         with nogil:
             for n in range(self.batch):
                 gated_stream_restore(self.stream, n, bytes + n * size)
-        self.busy = False
+        gated_lower(&self.busy)
 
     def _read_state(self, np.ndarray flat not None):
         """Copy the state into a float32 array of ``engine.state_size(batch)`` values."""
         self._check_flat(flat)
+        take(&self.busy, "stream")
         memcpy(floats(flat), gated_stream_state(self.stream), np.PyArray_NBYTES(flat))
+        gated_lower(&self.busy)
 
     def _write_state(self, np.ndarray flat not None):
         """The reverse of _read_state."""
         self._check_flat(flat)
+        take(&self.busy, "stream")
         memcpy(gated_stream_state(self.stream), floats(flat), np.PyArray_NBYTES(flat))
+        gated_lower(&self.busy)
 
     cdef int _check_flat(self, np.ndarray flat) except -1:
-        if self.busy:
-            in_use()
         if not PyArray_ISCARRAY(flat) or np.PyArray_TYPE(flat) != np.NPY_FLOAT32 or (
             <size_t>np.PyArray_SIZE(flat) != gated_state_size(self.engine.model, self.batch)
         ):
@@ -567,12 +572,11 @@ cdef inline int64_t clock() noexcept nogil:
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-
 cdef class PoolEngine:
     """Streams of one row that come and go. pool.py adds what need not be fast."""
 
     cdef gated_pool *pool
-    cdef bint busy
+    cdef gated_flag busy
     cdef readonly Engine engine
     cdef readonly int capacity
     cdef int input_size
@@ -613,30 +617,36 @@ cdef class PoolEngine:
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
         cdef int64_t id
-        self._check_free()
-        self._check(gated_pool_open(self.pool, &id), None)
+        take(&self.busy, "pool")
+        cdef gated_status status = gated_pool_open(self.pool, &id)
+        gated_lower(&self.busy)
+        self._check(status, None)
         return id
 
     def close(self, ids):
         """Forget an id or several, all or none: from now on they are unknown. Raises as :meth:`step` does."""
         cdef np.ndarray own = members(ids)
-        self._check_free()
-        self._check(gated_pool_close(self.pool, np.PyArray_DIM(own, 0), id_data(own)), own)
+        take(&self.busy, "pool")
+        cdef gated_status status = gated_pool_close(self.pool, np.PyArray_DIM(own, 0), id_data(own))
+        gated_lower(&self.busy)
+        self._check(status, own)
 
     def reset(self, ids):
         """Send an id or several back to the start, all or none. Raises as :meth:`step` does."""
         cdef np.ndarray own = members(ids)
-        self._check_free()
-        self._check(gated_pool_reset(self.pool, np.PyArray_DIM(own, 0), id_data(own)), own)
+        take(&self.busy, "pool")
+        cdef gated_status status = gated_pool_reset(self.pool, np.PyArray_DIM(own, 0), id_data(own))
+        gated_lower(&self.busy)
+        self._check(status, own)
 
     def step(self, ids, x, out=None):
-        """One tick of some members: ids [K] int64, in any order, and x [K, C], or ids of an embedding [K], to y [K, F] ([K]
-        if the model squeezes its only feature). Of a single id x is [C], or one id, and y [F].
+        """One tick of some members: ids [K] int64, in any order, and x [K, C], or ids of an embedding [K], to y [K, F]
+        ([K] if the model squeezes its only feature). Of a single id x is [C], or one id, and y [F].
 
         Without ``out`` the result is in the pool's own buffer, overwritten by the next call. Arrays of int64 and of
-        float32, C-contiguous, are used as they are; lists, another dtype or layout are copied. ``x`` may be that buffer,
-        or ``out``. Raises ``ValueError`` for an id that is not open or occurs twice, and for wrong shapes, ``TypeError``
-        for wrong types, ``IndexError`` for an id beyond the embedding, and then changes nothing.
+        float32, C-contiguous, are used as they are; lists, another dtype or layout are copied. ``x`` may be that
+        buffer, or ``out``. Raises ``ValueError`` for an id that is not open or occurs twice, and for wrong shapes,
+        ``TypeError`` for wrong types, ``IndexError`` for an id beyond the embedding, and then changes nothing.
         """
         if not is_member_array(ids):
             if isinstance(ids, int) or numpy.ndim(ids) == 0:
@@ -647,14 +657,9 @@ cdef class PoolEngine:
             x = checked_ids("x", x, (count,))
         elif not is_ready(x, 2, count, self.input_size, False):
             x = checked_float32("x", x, (count, self.input_size))
-        if out is None:
-            if np.PyArray_DIM(self.head, 0) != count:
-                self.head = self.output[:count]
-            out = self.head
-        elif not is_ready(out, 2 - self.squeezed, count, self.output_size, True):
+        if out is not None and not is_ready(out, 2 - self.squeezed, count, self.output_size, True):
             out = checked_output("out", out, (count, *(<object>self.first).shape))
-        self._tick(<np.ndarray>ids, <np.ndarray>x, <np.ndarray>out)
-        return out
+        return self._tick(<np.ndarray>ids, <np.ndarray>x, out)
 
     cdef object _step_one(self, id, x, out):
         cdef np.ndarray ids = checked_members("ids", id)
@@ -662,42 +667,56 @@ cdef class PoolEngine:
             x = checked_ids("x", x, ())
         elif not is_ready(x, 1, self.input_size, 0, False):
             x = checked_float32("x", x, (self.input_size,))
-        if out is None:
-            out = self.first
-        else:
-            out = checked_output("out", out, (<object>self.first).shape)
-        self._tick(ids, <np.ndarray>x, <np.ndarray>out)
+        out = self.first if out is None else checked_output("out", out, (<object>self.first).shape)
+        return self._tick(ids, <np.ndarray>x, out)
+
+    cdef object _tick(self, np.ndarray ids, np.ndarray x, out):
+        """y, in the head of the pool's own buffer if out is None."""
+        cdef gated_status status
+        take(&self.busy, "pool")
+        try:
+            if out is None:
+                out = self._head(np.PyArray_DIM(ids, 0))
+            status = self._step(ids, x, <np.ndarray>out)
+        finally:
+            gated_lower(&self.busy)
+        if status != GATED_OK:
+            self._check(status, ids)
         return out
 
-    cdef int _tick(self, np.ndarray ids, np.ndarray x, np.ndarray out) except -1:
+    cdef object _head(self, int64_t count):
+        if np.PyArray_DIM(self.head, 0) != count:
+            self.head = self.output[:count]
+        return self.head
+
+    cdef gated_status _step(self, np.ndarray ids, np.ndarray x, np.ndarray out) noexcept:
         cdef int64_t count = np.PyArray_DIM(ids, 0)
         cdef const int64_t *members = id_data(ids)
         cdef const void *source = np.PyArray_DATA(x)
         cdef float *target = floats(out)
         cdef gated_status status
-        self._check_free()
-        if self.engine.step_work * count > LONG_STEP:
-            self.busy = True
-            with nogil:
-                status = gated_pool_step(self.pool, count, members, source, target)
-            self.busy = False
-        else:
+        if self.engine.step_work * count <= LONG_STEP:
+            return gated_pool_step(self.pool, count, members, source, target)
+        with nogil:
             status = gated_pool_step(self.pool, count, members, source, target)
-        if status != GATED_OK:
-            self._check(status, ids)
-        return 0
+        return status
 
     def _fork(self, np.ndarray ids not None):
         """ids int64 [K] to those of new members."""
         cdef np.ndarray forks = numpy.empty_like(ids)
-        self._check_free()
-        self._check(gated_pool_fork(self.pool, np.PyArray_DIM(ids, 0), id_data(ids), <int64_t *>id_data(forks)), ids)
+        cdef int64_t count = np.PyArray_DIM(ids, 0)
+        take(&self.busy, "pool")
+        cdef gated_status status = gated_pool_fork(self.pool, count, id_data(ids), <int64_t *>id_data(forks))
+        gated_lower(&self.busy)
+        self._check(status, ids)
         return forks
 
     def _idle(self, double seconds):
         cdef np.ndarray ids = numpy.empty(self.capacity, numpy.int64)
-        self._check_free()
-        return ids[: gated_pool_idle(self.pool, seconds, <int64_t *>id_data(ids))].copy()
+        take(&self.busy, "pool")
+        cdef int64_t count = gated_pool_idle(self.pool, seconds, <int64_t *>id_data(ids))
+        gated_lower(&self.busy)
+        return ids[:count].copy()
 
     def _save(self, np.ndarray ids not None, np.ndarray rows not None):
         """Snapshots of ids int64 [K] into uint8 [K, engine.snapshot_size]."""
@@ -706,13 +725,12 @@ cdef class PoolEngine:
         cdef char *bytes = check_rows(rows, count, self.engine)
         cdef size_t size = gated_snapshot_size(self.engine.model)
         cdef gated_status status = GATED_OK
-        self._check_free()
-        self.busy = True
+        take(&self.busy, "pool")
         with nogil:
             for n in range(count):
                 if status == GATED_OK:
                     status = gated_pool_save(self.pool, members[n], bytes + n * size)
-        self.busy = False
+        gated_lower(&self.busy)
         self._check(status, ids)
 
     def _restore(self, np.ndarray ids not None, np.ndarray rows not None):
@@ -721,18 +739,14 @@ cdef class PoolEngine:
         cdef const int64_t *members = id_data(ids)
         cdef const char *bytes = check_rows(rows, count, self.engine)
         cdef size_t size = gated_snapshot_size(self.engine.model)
-        self._check_free()
-        self._check_open(ids)
-        self.busy = True
-        with nogil:
-            for n in range(count):
-                gated_pool_restore(self.pool, members[n], bytes + n * size)
-        self.busy = False
-
-    cdef int _check_free(self) except -1:
-        if self.busy:
-            in_use("pool")
-        return 0
+        take(&self.busy, "pool")
+        try:
+            self._check_open(ids)
+            with nogil:
+                for n in range(count):
+                    gated_pool_restore(self.pool, members[n], bytes + n * size)
+        finally:
+            gated_lower(&self.busy)
 
     cdef int _check(self, gated_status status, ids) except -1:
         """``check``, saying which id it was."""
@@ -799,7 +813,13 @@ def check_intact(np.ndarray rows not None):
     check_snapshots(rows, NULL)
 
 
-cdef int in_use(str what="stream") except -1:
+cdef inline int take(gated_flag *busy, str what) except -1:
+    if not gated_raise(busy):
+        in_use(what)
+    return 0
+
+
+cdef int in_use(str what) except -1:
     raise RuntimeError(f"{what}: in use by another thread; a {what} belongs to one thread at a time")
 
 

@@ -3,8 +3,11 @@
 import multiprocessing
 import pickle
 import shutil
+import subprocess
 import sys
+import sysconfig
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -149,7 +152,7 @@ def test_a_fork_while_threads_are_inside_calls():
         Looping(lambda: make().stream().step(x[0, :1])),  # malloc's locks
     ]
     with loops[0], loops[1], loops[2], loops[3]:
-        for _ in range(20):
+        for _ in range(8):
             assert same_bits(run_in("fork", use, model, x), expected)
 
 
@@ -254,9 +257,16 @@ def test_threads_that_share_a_pool_get_whole_ticks_or_are_told(hidden_size):
                 return call(*args)
             except RuntimeError as error:
                 expect_in_use(error, "pool")
+                time.sleep(1e-5)
 
     assert in_threads(4, work) == [True] * 4
     assert len(pool) == 0
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
+def test_a_free_threaded_python_stays_one():
+    program = "import sys, gated_c; sys.exit(sys._is_gil_enabled())"
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_a_path_is_all_that_is_pickled(path):
