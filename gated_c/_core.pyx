@@ -473,8 +473,8 @@ cdef class StreamEngine:
         check(status)
 
     def _time_steps(self, np.ndarray x not None, np.ndarray times not None):
-        """Nanoseconds of a step each into times [K] int64, by the steps of x [T,N,C] or [T,N] over and over, contiguous;
-        the clock's own time included."""
+        """Nanoseconds of a step each, clock included, into times [K] int64; the steps are those of x [T,N,C] or [T,N],
+        contiguous, over and over."""
         cdef int64_t steps = np.PyArray_DIM(x, 0), i
         cdef const char *source = <const char *>np.PyArray_DATA(x)
         cdef ptrdiff_t step_bytes = np.PyArray_STRIDE(x, 0)
