@@ -46,8 +46,8 @@ class Snapshot:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> Snapshot:
-        chosen = self.rows[rows]
-        return Snapshot._of(np.array(chosen.reshape(-1, self.rows.shape[1])))
+        chosen = np.arange(len(self))[rows]
+        return Snapshot._of(self.rows[chosen.reshape(-1)])
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Rows]]:
         return Snapshot, (self.rows,)
