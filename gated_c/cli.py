@@ -109,7 +109,7 @@ def _add_command(
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    kinds = ".pt .pth .safetensors .keras .h5 .onnx .gated"
+    kinds = ".pt .pth .safetensors .keras .h5 .onnx .nam .json .gated"
     parser.add_argument("file", metavar="FILE", type=Path, help=f"a model: {kinds}")
 
 

@@ -68,7 +68,10 @@ class Snapshot:
         from gated_c import npy
 
         try:
-            return cls(npy.open_array(Path(path)))
+            rows: Any = npy.open_array(Path(path))
+            if rows.offset + rows.nbytes != os.path.getsize(path):
+                raise ValueError(f"expected no bytes behind the array {rows.shape}")
+            return cls(rows)
         except ValueError as error:
             raise FormatError(f"{os.fspath(path)}: {error}") from error
 

@@ -323,6 +323,8 @@ def damaged_files(whole):
     yield "text", b"hello" * 100, "not a .npy file"
     yield "other type", whole.replace(b"|u1", b"|i1"), "rows: expected uint8"
     yield "objects", whole.replace(b"|u1", b"|O "), "object arrays|not a .npy file"
+    yield "a row less", whole.replace(b"(3, ", b"(2, "), "no bytes behind the array"
+    yield "more behind it", whole + b"\0", "no bytes behind the array"
     yield "huge", whole.replace(b"(3, ", b"(9999999999999, "), "not a .npy file|truncated"
 
 
