@@ -160,6 +160,17 @@ cdef extern from "gated_c.h" nogil:
 
     gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model)
     void gated_model_free(gated_model *model)
+
+    ctypedef struct gated_packed:
+        const float *data
+        size_t floats
+
+    int GATED_PACKING
+    int GATED_PACKED_ALIGNMENT
+
+    void gated_model_packed(const gated_model *model, gated_packed *packed)
+    gated_status gated_model_create_packed(const gated_layer *layers, int num_layers, unsigned flags,
+                                           const gated_packed *packed, gated_model **model)
     gated_status gated_model_open(const char *path, gated_model **model)
 
     ctypedef struct gated_model_info:

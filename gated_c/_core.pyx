@@ -258,14 +258,16 @@ cdef class Engine:
     """Packed weights of a chain of layers."""
 
     cdef gated_model *model
+    cdef object file  # keeps alive what the model reads of it
     cdef readonly int input_size
     cdef readonly int output_size
     cdef readonly bint takes_ids
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
-    def __cinit__(self, layers, bint flush_subnormals):
-        """From a validated chain."""
+    def __cinit__(self, layers, bint flush_subnormals, np.ndarray packed=None):
+        """From a validated chain; ``packed`` float32 [K] is what ``packed`` of an equal one on the instruction set in use
+        was, used where it is. ``FormatError`` if it cannot be that."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
         cdef gated_layer *described = <gated_layer *>memory.at
@@ -279,7 +281,17 @@ cdef class Engine:
                 describe_stack(layer, &described[index], alive)
             self.step_work += layer.num_parameters
         cdef unsigned flags = GATED_FLUSH_SUBNORMALS if flush_subnormals else 0
-        check(gated_model_create(described, len(layers), flags, &self.model))
+        cdef gated_packed weights
+        cdef gated_status status
+        if packed is None:
+            check(gated_model_create(described, len(layers), flags, &self.model))
+        else:
+            weights.data, weights.floats = floats(packed), np.PyArray_SIZE(packed)
+            status = gated_model_create_packed(described, len(layers), flags, &weights, &self.model)
+            if status == GATED_BAD_SIZE:
+                raise FormatError(f"packed weights: {packed.size} numbers are not those of these layers")
+            check(status)
+            self.file = packed
         self.input_size = layers[0].input_size
         self.output_size = layers[-1].output_size
         self.takes_ids = described[0].kind == GATED_EMBEDDING
@@ -296,6 +308,17 @@ cdef class Engine:
     def packed_bytes(self):
         """Bytes of packed weights."""
         return gated_model_bytes(self.model)
+
+    @property
+    def packed(self):
+        """All weights as the kernels read them, float32 [packed_bytes / 4], not to be written."""
+        cdef gated_packed weights
+        gated_model_packed(self.model, &weights)
+        cdef np.npy_intp size = weights.floats
+        array = np.PyArray_SimpleNewFromData(1, &size, np.NPY_FLOAT32, <void *>weights.data)
+        np.set_array_base(array, self)
+        array.setflags(write=False)
+        return array
 
     def state_size(self, int64_t batch):
         """Floats of the state of `batch` rows."""
@@ -853,6 +876,11 @@ def list_isas():
         isas.append((isa.name.decode(), isa.lanes, bool(isa.usable), bool(isa.exact)))
         isa = gated_isa(len(isas))
     return isas
+
+
+def packing():
+    """``(version, alignment)``: GATED_PACKING, and of how many bytes the place of packed weights is a multiple."""
+    return GATED_PACKING, GATED_PACKED_ALIGNMENT
 
 
 def abi_version():

@@ -22,7 +22,6 @@ import gated_c as gc
 from gated_c import golden, latency, npy, timing, verify, writers
 from gated_c.console import describe, format_bytes, naming, naming_output, print_table, printable, say, showing_warnings
 from gated_c.files import replacing
-from gated_c.loaders import native
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -275,11 +274,18 @@ def _add_convert(commands: Commands) -> None:
         help="by its name: .gated, which opens by mapping; of recurrent layers also .safetensors (a state_dict of "
         "PyTorch), .weights.h5 (Keras 3; the network's configuration goes to .json beside it) or .onnx (opset 14)",
     )
+    parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="of .gated: keep the weights as this CPU's instruction set reads them, too, for processes to share",
+    )
 
 
 def _convert(args: argparse.Namespace) -> None:
     with naming(args.output):
         is_ours = writers.ending_of(args.output) == writers.GATED
+    if args.packed and not is_ours:
+        args.parser.error("--packed goes with .gated files")
     model = _load(args)
     if not is_ours:
         with naming(args.file):
@@ -288,7 +294,7 @@ def _convert(args: argparse.Namespace) -> None:
     with naming(args.file):
         vectors = _golden_vectors(args)
     with _output_path(args.output) as path:
-        native.save(model.layers, path, vectors, model.flush_subnormals)
+        model._write(path, vectors, args.packed)
 
 
 def _golden_vectors(args: argparse.Namespace) -> dict[str, Any]:

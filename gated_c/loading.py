@@ -52,12 +52,11 @@ def load(
     is not run, such as quantised weights or a branch; ``ValueError`` if ``prefix`` is missing, unknown or needed, and
     for an argument that the kind of file does not take.
     """
-    from gated_c.loaders import file_checksum, file_flushes_subnormals, load_layers
+    from gated_c.loaders import load_file
 
     if pickle not in ("bytes", "path"):
         raise ValueError(f"pickle: expected 'bytes' or 'path', got {pickle!r}")
-    checksum = file_checksum(path) if pickle == "path" else None
-    layers = load_layers(
+    file = load_file(
         path,
         prefix=prefix,
         batch_first=batch_first,
@@ -66,13 +65,18 @@ def load(
         backend=backend,
         clip=clip,
     )
+    if pickle == "path" and not file.checksum:
+        raise ValueError(f"{os.fspath(path)}: pickle: expected 'bytes' for this kind of file, got 'path'")
     if flush_subnormals is None:
-        flush_subnormals = file_flushes_subnormals(path)
-    model = Model(layers, flush_subnormals=flush_subnormals)
+        flush_subnormals = file.flush_subnormals
+    try:
+        model = Model(file.layers, flush_subnormals=flush_subnormals, _packed=file.packed)
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}") from None
     if check:
         _refuse_check(path, prefix)
         # The vectors are in the file's own layout.
-        as_saved = model if batch_first is None else Model(load_layers(path, nonlinearity=nonlinearity))
+        as_saved = model if batch_first is None else Model(load_file(path, nonlinearity=nonlinearity).layers)
         _check(path, as_saved)
     if pickle == "path":
         options = {
@@ -81,20 +85,19 @@ def load(
             "nonlinearity": nonlinearity,
             "flush_subnormals": flush_subnormals,
         }
-        model._pickled = (_load_pickled, (os.path.abspath(os.fsdecode(path)), checksum, options))
+        model._pickled = (_load_pickled, (os.path.abspath(os.fsdecode(path)), file.checksum, options))
     return model
 
 
 def _load_pickled(path: str, checksum: str, options: dict[str, Any]) -> Model:
-    from gated_c.loaders import file_checksum
-
     try:
-        found = file_checksum(path)
+        model = load(path, **options, pickle="path")
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "a model was pickled as this path, and the file is gone", path) from None
+    _, (_, found, _) = model.__reduce__()
     if found != checksum:
         raise FormatError(f"{path}: expected the file that a model was pickled from, {checksum}, got another, {found}")
-    return load(path, **options, pickle="path")
+    return model
 
 
 def _refuse_check(path: str | os.PathLike[str], prefix: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from operator import index
 from typing import Any, TypeAlias, overload
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_c import packed
-from gated_c._core import Engine
+from gated_c._core import Engine, chosen_isa
 from gated_c.arrays import Array, as_float32, as_ids, checked_lengths, checked_output, with_contiguous_rows
 from gated_c.errors import UnsupportedError
 from gated_c.layers import (
@@ -46,14 +46,21 @@ class Model:
     a different side of that border.
     """
 
-    def __init__(self, layers: Sequence[Layer], *, flush_subnormals: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        flush_subnormals: bool = False,
+        _packed: Mapping[str, Array] | None = None,
+    ) -> None:
         if isinstance(layers, LayerSpec | PlainLayer):
             raise TypeError(f"layers: expected a list of layers, got one {type(layers).__name__}")
         validate_chain(layers)
         self.layers = tuple(layers)
         self.recurrent = tuple(layer for layer in layers if isinstance(layer, LayerSpec))
         self.flush_subnormals = bool(flush_subnormals)
-        self._engine = Engine(self.layers, self.flush_subnormals)
+        packed_weights = _packed.get(chosen_isa()) if _packed else None
+        self._engine = Engine(self.layers, self.flush_subnormals, packed_weights)
         self._pickled: tuple[Any, ...] = (partial(Model, flush_subnormals=self.flush_subnormals), (self.layers,))
 
     @cached_property
@@ -251,15 +258,25 @@ class Model:
             raise ValueError(f"capacity: expected 1 to {2**31 - 1}, got {capacity}")
         return Pool(self._engine, capacity, self.squeezed, self)
 
-    def save(self, path: str | os.PathLike[str], *, golden: Any = None) -> None:
+    def save(self, path: str | os.PathLike[str], *, golden: Any = None, packed: bool = False) -> None:
         """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping.
 
         With ``golden``, an input like x, it also keeps that and what the model makes of it, for ``load(check=True)``.
+
+        With ``packed`` it also keeps the weights as the kernels of :attr:`isa` read them, and is twice as large. On a
+        CPU where that is the instruction set in use, models from it share these where they are mapped, in any number of
+        processes, and nobody may change the file in place meanwhile; elsewhere nothing differs.
         """
         from gated_c.golden import record
+
+        self._write(path, {} if golden is None else record(self, golden), packed)
+
+    def _write(self, path: str | os.PathLike[str], golden: Mapping[str, Array], packed: bool) -> None:
+        """`save`, with golden vectors that are there already."""
         from gated_c.loaders import native
 
-        native.save(self.layers, path, None if golden is None else record(self, golden), self.flush_subnormals)
+        weights = {self.isa: self._engine.packed} if packed else {}
+        native.save(self.layers, path, golden, self.flush_subnormals, weights)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of ``shape``. Raises ``ValueError`` if x cannot have it."""

@@ -12,15 +12,6 @@
 #include "gated_c.h"
 #include "json.h"
 
-/* mapping.c */
-typedef struct {
-    const unsigned char *bytes;
-    size_t size;
-} gated_mapping;
-
-gated_status gated_map_file(const char *path, gated_mapping *mapping);
-void gated_unmap_file(gated_mapping *mapping);
-
 /* crc32.c */
 enum { GATED_CRC_BYTES = 16 };
 
@@ -50,7 +41,7 @@ typedef struct {
     size_t body_size;
     gated_tensor *tensors;         /* sorted by name; owned */
     int num_tensors;
-    gated_text version, layers, core, flags, checksum; /* metadata; at == NULL: not there */
+    gated_text version, layers, core, flags, packing, checksum; /* metadata; at == NULL: not there */
 } gated_tensor_file;
 
 /* `bytes`, on a multiple of 4, must outlive the result. GATED_BAD_FILE, after which the version may be known, or
@@ -75,7 +66,7 @@ typedef struct {
  * know. */
 gated_words gated_words_read(gated_json *json, int *is_newer);
 
-/* gated_file.c: gated_model_open of a file that is in memory, on a multiple of 4. */
+/* gated_file.c: gated_model_open of a file that is in memory, on a multiple of 4; it must outlive the model. */
 gated_status gated_model_read(const unsigned char *bytes, size_t size, gated_model **model);
 
 #endif

@@ -1,5 +1,6 @@
 /* .gated files to models: what gated_core says of each layer, and its weights from among the tensors. */
 #include "file.h"
+#include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -161,18 +162,40 @@ static int read_layer(gated_json *json, gated_reader *reader)
     return w.layer.kind == GATED_STACK ? read_stack(reader, index, &w) : read_plain(reader, index, &w);
 }
 
-static int is_golden(const gated_tensor *tensor)
+static const char golden[] = "golden.", packed[] = "packed.";
+
+static int begins_with(gated_text name, const char *prefix)
 {
-    static const char prefix[] = "golden.";
-    const size_t length = sizeof prefix - 1;
-    return tensor->name.length > length && !memcmp(tensor->name.at, prefix, length);
+    const size_t length = strlen(prefix);
+    return name.length > length && !memcmp(name.at, prefix, length);
 }
 
 static int all_taken(const gated_tensor_file *file)
 {
-    for (int i = 0; i < file->num_tensors; i++)
-        if (!file->tensors[i].taken && !is_golden(&file->tensors[i]))
+    for (int i = 0; i < file->num_tensors; i++) {
+        const gated_tensor *tensor = &file->tensors[i];
+        if (!tensor->taken && !begins_with(tensor->name, golden) && !begins_with(tensor->name, packed))
             return 0;
+    }
+    return 1;
+}
+
+/* Whether there are weights packed as the chosen instruction set wants them, where it can read them. Another program that
+ * copied the file may have moved them. */
+static int find_packed(const gated_tensor_file *file, gated_packed *found)
+{
+    const gated_isa_info *isa;
+    char version[12] = {0}, name[64];
+    size_t digits = 0, length = 0;
+    append_number(version, &digits, GATED_PACKING);
+    if (!file->packing.at || !gated_text_is(file->packing, version) || gated_isa_chosen(&isa) != GATED_OK)
+        return 0;
+    append(name, &length, packed);
+    append(name, &length, isa->name);
+    const gated_tensor *tensor = gated_find_tensor(file, (gated_text){name, length});
+    if (!tensor || (uintptr_t)tensor->data % GATED_PACKED_ALIGNMENT != 0)
+        return 0;
+    *found = (gated_packed){tensor->data, (size_t)tensor->size};
     return 1;
 }
 
@@ -216,6 +239,8 @@ static ptrdiff_t check_sum(gated_reader *reader)
         || !file->flags.at || !gated_text_bits(file->flags, &reader->flags))
         return -1;
     crc = gated_crc32(&tables, crc, file->flags.at, file->flags.length);
+    if (file->packing.at)
+        crc = gated_crc32(&tables, crc, file->packing.at, file->packing.length);
     for (int i = 0; i < file->num_tensors; i++)
         crc = gated_crc32(&tables, crc, file->tensors[i].data, file->tensors[i].size * sizeof(float));
     return crc == expected ? length : -1;
@@ -248,9 +273,11 @@ static int host_is_little_endian(void)
 gated_status gated_model_read(const unsigned char *bytes, size_t size, gated_model **model)
 {
     gated_reader reader = {0};
+    gated_packed found;
     gated_status status = host_is_little_endian() ? read_file(&reader, bytes, size) : GATED_UNSUPPORTED_FILE;
     if (status == GATED_OK)
-        status = gated_model_create(reader.layers, reader.num_layers, reader.flags, model);
+        status = gated_model_create_packed(reader.layers, reader.num_layers, reader.flags,
+                                           find_packed(&reader.tensors, &found) ? &found : NULL, model);
     gated_tensor_file_free(&reader.tensors);
     free(reader.text);
     free(reader.layers);
@@ -266,6 +293,9 @@ gated_status gated_model_open(const char *path, gated_model **model)
     if (status != GATED_OK)
         return status;
     status = gated_model_read(file.bytes, file.size, model);
-    gated_unmap_file(&file);
+    if (status == GATED_OK && !(*model)->memory)
+        (*model)->file = file;
+    else
+        gated_unmap_file(&file);
     return status;
 }

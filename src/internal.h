@@ -18,14 +18,14 @@
 #include "gated_c.h"
 #include "isa/float_mode.h"
 #include "kernels/kernels.h"
+#include "mapping.h"
 
 typedef struct {
     const gated_cell_kernel *kernel;
     int lanes;
     gated_panels panels;
+    size_t bytes;    /* of the panels */
     gated_options options;
-    float *memory;   /* owns all panels */
-    size_t bytes;
 } gated_product;
 
 typedef struct {
@@ -59,11 +59,9 @@ typedef struct {
 } gated_stack;
 
 typedef struct {
-    gated_layer is;          /* what gated_model_create was told; weight and bias are copies, or NULL if packed */
+    gated_layer is;          /* what gated_model_create was told; weight and bias are in the arena, or NULL if packed */
     gated_stack *stack;      /* of GATED_STACK */
     gated_product product;   /* of GATED_DENSE and GATED_CONV */
-    float *memory;           /* owns weight and bias */
-    size_t bytes;            /* of memory */
     const gated_kernels *table; /* for what is not packed */
     size_t state_offset;     /* floats per row of the batch before this stack's state */
     int dead_steps_matter;   /* what it gives at steps that do not count is looked at later */
@@ -80,6 +78,10 @@ struct gated_model {
     int most_steps;          /* of a sequence that a layer makes */
     int64_t input_steps, output_steps; /* see gated_model_info */
     uint64_t structure;      /* hash of what a snapshot depends on: everything but the weights */
+    const float *packed;     /* the arena of all weights, on a multiple of GATED_PACKED_ALIGNMENT bytes */
+    size_t packed_floats;
+    float *memory;           /* owns the arena; NULL: it is the caller's, or in `file` */
+    gated_mapping file;      /* owned */
     gated_model_layer layers[];
 };
 
@@ -114,8 +116,22 @@ typedef struct {
     const gated_options *options;
 } gated_unpacked;
 
-gated_status gated_pack(const gated_kernels *const *tables, const gated_unpacked *weights, gated_product *product);
-void gated_product_free(gated_product *product);
+/* All weights of a model, as the kernels read them. A model is gone through twice: to count its floats, then to place and
+ * fill them. What the result looks like is GATED_PACKING. */
+typedef struct {
+    const gated_kernels *const *tables;
+    float *floats;           /* NULL while they are counted */
+    size_t count;            /* so far */
+    int is_filled;           /* before: nothing is written */
+} gated_arena;
+
+/* The next floats, from a cache line on; NULL while they are counted. */
+float *gated_take(gated_arena *arena, size_t floats);
+
+/* The same with what is in them, which may be nothing. */
+const float *gated_take_copy(gated_arena *arena, const float *from, size_t floats);
+
+void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product);
 
 /* memory.c: 64-byte aligned floats, on huge pages where that pays; NULL if there is no memory. */
 float *gated_allocate(size_t floats);
@@ -145,8 +161,8 @@ void gated_schedule_free(gated_schedule *schedule);
 
 /* stack.c */
 gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **stack);
+void gated_stack_pack(gated_stack *stack, const gated_recurrent *layers, gated_arena *arena);
 void gated_stack_free(gated_stack *stack);
-size_t gated_stack_bytes(const gated_stack *stack);
 int gated_stack_output(const gated_stack *stack);
 
 /* The state of row n, of one scan or all, becomes that of another state of the same batch, or the initial one if `from` is

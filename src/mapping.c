@@ -1,7 +1,7 @@
-/* Files in memory. The only file of the core that knows POSIX. */
+/* The only file of the core that knows POSIX. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
-#include "file.h"
+#include "mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,5 +48,6 @@ gated_status gated_map_file(const char *path, gated_mapping *mapping)
 
 void gated_unmap_file(gated_mapping *mapping)
 {
-    munmap((void *)mapping->bytes, mapping->size);
+    if (mapping->bytes)
+        munmap((void *)mapping->bytes, mapping->size);
 }

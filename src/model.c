@@ -93,40 +93,65 @@ static gated_status check(const gated_layer *layers, int num_layers, unsigned fl
 }
 
 /* A product is a cell without recurrence. */
-static gated_status pack_product(const gated_kernels *const *tables, gated_model_layer *layer)
+static void pack_product(gated_arena *arena, const gated_layer *is, gated_product *product)
 {
-    const gated_layer *is = &layer->is;
     const gated_options options = {.activation = {is->activation}};
     const int is_linear = is->activation.function == GATED_LINEAR;
     const gated_unpacked weights = {
         .cell = is_linear ? GATED_KERNEL_linear : GATED_KERNEL_rnn_general,
         .inputs = is->kind == GATED_CONV ? is->count * is->input_size : is->input_size, .units = is->output_size,
         .weight_ih = is->weight, .bias_ih = is->bias, .options = is_linear ? NULL : &options};
-    gated_status status = gated_pack(tables, &weights, &layer->product);
-    layer->is.weight = layer->is.bias = NULL;
-    return status;
+    gated_pack(arena, &weights, product);
 }
 
-static gated_status copy_weights(gated_model_layer *layer)
+static void pack_layer(gated_arena *arena, const gated_layer *from, gated_model_layer *layer)
 {
-    const gated_layer *from = &layer->is;
     const size_t rows = from->kind == GATED_EMBEDDING ? from->count : 1;
-    const size_t weight = from->weight ? rows * from->output_size : 0, bias = from->bias ? from->output_size : 0;
-    layer->bytes = (weight + bias) * sizeof(float);
-    layer->memory = gated_allocate(weight + bias + 1);
-    if (!layer->memory)
+    switch (from->kind) {
+    case GATED_STACK:
+        gated_stack_pack(layer->stack, from->stack, arena);
+        break;
+    case GATED_DENSE:
+    case GATED_CONV:
+        pack_product(arena, from, &layer->product);
+        break;
+    default:
+        layer->is.weight = gated_take_copy(arena, from->weight, rows * from->output_size);
+        layer->is.bias = gated_take_copy(arena, from->bias, from->output_size);
+    }
+}
+
+static void pack_layers(gated_arena *arena, const gated_layer *layers, gated_model *model)
+{
+    arena->count = 0;
+    for (int l = 0; l < model->num_layers; l++)
+        pack_layer(arena, &layers[l], &model->layers[l]);
+}
+
+/* Into memory of the model's own, or what was packed before: GATED_BAD_SIZE if that cannot be these layers'. */
+static gated_status pack(const gated_kernels *const *tables, const gated_layer *layers, const gated_packed *given,
+                         gated_model *model)
+{
+    gated_arena arena = {.tables = tables, .is_filled = given != NULL};
+    pack_layers(&arena, layers, model);
+    if (given && (given->floats != arena.count || (uintptr_t)given->data % GATED_PACKED_ALIGNMENT != 0))
+        return GATED_BAD_SIZE;
+    if (!given)
+        model->memory = gated_allocate(arena.count);
+    if (!given && !model->memory)
         return GATED_NO_MEMORY;
-    if (weight)
-        layer->is.weight = memcpy(layer->memory, from->weight, weight * sizeof(float));
-    if (bias)
-        layer->is.bias = memcpy(layer->memory + weight, from->bias, bias * sizeof(float));
+    if (!given)
+        memset(model->memory, 0, arena.count * sizeof(float));
+    arena.floats = given ? (float *)given->data : model->memory; /* a filled arena is not written */
+    pack_layers(&arena, layers, model);
+    model->packed = arena.floats;
+    model->packed_floats = arena.count;
     return GATED_OK;
 }
 
 static gated_status create_stack(gated_model_layer *layer)
 {
     gated_status status = gated_stack_create(layer->is.stack, layer->is.count, &layer->stack);
-    layer->is.stack = NULL;
     if (status == GATED_OK && gated_stack_output(layer->stack) != layer->is.output_size)
         return GATED_BAD_SIZE;
     return status;
@@ -136,15 +161,10 @@ static gated_status create_layer(const gated_kernels *const *tables, gated_model
 {
     for (const gated_kernels *const *widest = tables; *widest; widest++)
         layer->table = *widest;
-    switch (layer->is.kind) {
-    case GATED_STACK:
-        return create_stack(layer);
-    case GATED_DENSE:
-    case GATED_CONV:
-        return pack_product(tables, layer);
-    default:
-        return copy_weights(layer);
-    }
+    gated_status status = layer->is.kind == GATED_STACK ? create_stack(layer) : GATED_OK;
+    layer->is.stack = NULL;
+    layer->is.weight = layer->is.bias = NULL;
+    return status;
 }
 
 static int is_streamable(const gated_model_layer *layer)
@@ -248,7 +268,8 @@ static gated_status describe(gated_model *model)
     return count_steps(model);
 }
 
-gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **created)
+gated_status gated_model_create_packed(const gated_layer *layers, int num_layers, unsigned flags,
+                                       const gated_packed *packed, gated_model **created)
 {
     const gated_kernels *const *tables = NULL;
     gated_status status = check(layers, num_layers, flags);
@@ -267,6 +288,8 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, unsig
         status = create_layer(tables, &model->layers[l]);
     }
     if (status == GATED_OK)
+        status = pack(tables, layers, packed, model);
+    if (status == GATED_OK)
         status = describe(model);
     if (status != GATED_OK) {
         gated_model_free(model);
@@ -277,13 +300,19 @@ gated_status gated_model_create(const gated_layer *layers, int num_layers, unsig
     return GATED_OK;
 }
 
+gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model)
+{
+    return gated_model_create_packed(layers, num_layers, flags, NULL, model);
+}
+
 void gated_model_free(gated_model *model)
 {
-    for (int l = 0; model && l < model->num_layers; l++) {
+    if (!model)
+        return;
+    for (int l = 0; l < model->num_layers; l++)
         gated_stack_free(model->layers[l].stack);
-        gated_product_free(&model->layers[l].product);
-        free(model->layers[l].memory);
-    }
+    free(model->memory);
+    gated_unmap_file(&model->file);
     free(model);
 }
 
@@ -303,12 +332,12 @@ void gated_model_describe(const gated_model *model, gated_model_info *info)
 
 size_t gated_model_bytes(const gated_model *model)
 {
-    size_t bytes = 0;
-    for (int l = 0; l < model->num_layers; l++) {
-        const gated_model_layer *layer = &model->layers[l];
-        bytes += layer->product.bytes + layer->bytes + (layer->stack ? gated_stack_bytes(layer->stack) : 0);
-    }
-    return bytes;
+    return model->packed_floats * sizeof(float);
+}
+
+void gated_model_packed(const gated_model *model, gated_packed *packed)
+{
+    *packed = (gated_packed){model->packed, model->packed_floats};
 }
 
 size_t gated_state_size(const gated_model *model, int64_t batch)

@@ -1,7 +1,6 @@
 /* Canonical weights to panels: [G*H, K] row-major becomes [block][K][G][V], one linear stream per block of V units. */
 #include "internal.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* What product.def says. */
@@ -87,47 +86,64 @@ static void pack_bias(float *panel, const float *bias, int feeds, int gates, int
     }
 }
 
-gated_status gated_pack(const gated_kernels *const *tables, const gated_unpacked *weights, gated_product *product)
+static void fill(const gated_panels *p, const gated_unpacked *weights, const product_info *info, int lanes)
+{
+    const int gates = info->gates, units = p->units;
+    pack_weight(p->input, weights->weight_ih, gates, units, p->inputs, lanes);
+    if (p->recurrent)
+        pack_weight(p->hidden, weights->weight_hh, gates, units, p->recurrent, lanes);
+    pack_bias(p->bias, weights->bias_ih, info->input_feeds, gates, units, lanes);
+    pack_bias(p->bias, weights->bias_hh, info->recurrent_feeds, gates, units, lanes);
+    if (p->peephole)
+        pack_peephole(p->peephole, weights->peephole, units, lanes);
+}
+
+float *gated_take(gated_arena *arena, size_t floats)
+{
+    enum { LINE = GATED_PACKED_ALIGNMENT / sizeof(float) };
+    float *taken = arena->floats ? arena->floats + arena->count : NULL;
+    arena->count += (floats + LINE - 1) / LINE * LINE;
+    return taken;
+}
+
+const float *gated_take_copy(gated_arena *arena, const float *from, size_t floats)
+{
+    if (!from)
+        return NULL;
+    float *taken = gated_take(arena, floats);
+    if (taken && !arena->is_filled)
+        memcpy(taken, from, floats * sizeof *from);
+    return taken;
+}
+
+void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product)
 {
     const product_info *info = product_of[weights->cell];
-    const gated_kernels *table = choose_width(tables, weights->units);
-    const int lanes = table->lanes, gates = info->gates, units = weights->units;
-    gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = units};
-    p.blocks = (units + lanes - 1) / lanes;
+    const gated_kernels *table = choose_width(arena->tables, weights->units);
+    const int lanes = table->lanes;
+    gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = weights->units};
+    p.blocks = (p.units + lanes - 1) / lanes;
     p.group = choose_group(table, info, &p);
-
-    const size_t line = (size_t)p.blocks * lanes;
-    const size_t bias = line * ACCUMULATORS, input = line * gates * p.inputs, hidden = line * gates * p.recurrent;
-    const size_t peephole = weights->peephole ? line * PEEPHOLES : 0, floats = bias + input + hidden + peephole;
-    product->memory = gated_allocate(floats);
-    if (!product->memory)
-        return GATED_NO_MEMORY;
-    memset(product->memory, 0, sizeof(float) * floats);
-    p.hidden = product->memory;
-    p.input = p.hidden + hidden;
-    p.bias = p.input + input;
-    pack_weight(p.input, weights->weight_ih, gates, units, p.inputs, lanes);
-    if (p.recurrent)
-        pack_weight(p.hidden, weights->weight_hh, gates, units, p.recurrent, lanes);
-    pack_bias(p.bias, weights->bias_ih, info->input_feeds, gates, units, lanes);
-    pack_bias(p.bias, weights->bias_hh, info->recurrent_feeds, gates, units, lanes);
-
-    if (peephole) {
-        p.peephole = p.bias + bias;
-        pack_peephole(p.peephole, weights->peephole, units, lanes);
-    }
     if (weights->options) {
         product->options = *weights->options;
         p.options = &product->options;
     }
+
+    const size_t line = (size_t)p.blocks * lanes;
+    const size_t hidden = line * info->gates * p.recurrent, input = line * info->gates * p.inputs;
+    const size_t bias = line * ACCUMULATORS, peephole = weights->peephole ? line * PEEPHOLES : 0;
+    const size_t floats = hidden + input + bias + peephole;
+    float *memory = gated_take(arena, floats);
+    if (memory) {
+        p.hidden = memory;
+        p.input = p.hidden + hidden;
+        p.bias = p.input + input;
+        p.peephole = peephole ? p.bias + bias : NULL;
+    }
+    if (memory && !arena->is_filled)
+        fill(&p, weights, info, lanes);
     product->kernel = &table->cell[weights->cell];
     product->lanes = lanes;
     product->panels = p;
-    product->bytes = sizeof(float) * floats;
-    return GATED_OK;
-}
-
-void gated_product_free(gated_product *product)
-{
-    free(product->memory);
+    product->bytes = floats * sizeof(float);
 }

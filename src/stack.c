@@ -94,7 +94,7 @@ static gated_status check(const gated_recurrent *layers, int num_layers)
 }
 
 /* r and z in one product; n, which needs r * h of all units, in a second. */
-static gated_status pack_reset_before(const gated_kernels *const *tables, const gated_unpacked *gru, gated_scan *scan)
+static void pack_reset_before(gated_arena *arena, const gated_unpacked *gru, gated_scan *scan)
 {
     const size_t input = (size_t)2 * gru->units * gru->inputs, hidden = (size_t)2 * gru->units * gru->recurrent;
     const size_t bias = (size_t)2 * gru->units;
@@ -106,33 +106,36 @@ static gated_status pack_reset_before(const gated_kernels *const *tables, const 
         candidate.bias_ih += bias;
     if (candidate.bias_hh)
         candidate.bias_hh += bias;
-    gated_status status = gated_pack(tables, gru, &scan->cell);
-    return status == GATED_OK ? gated_pack(tables, &candidate, &scan->second) : status;
+    gated_pack(arena, gru, &scan->cell);
+    gated_pack(arena, &candidate, &scan->second);
 }
 
-static gated_status create_scan(const gated_kernels *const *tables, const gated_recurrent *layer, int direction,
-                                gated_scan *scan)
+static void create_scan(const gated_recurrent *layer, int direction, gated_scan *scan)
 {
-    const gated_weights *w = &layer->weights[direction];
-    const cell_kernels kernels = kernels_of[layer->cell];
     scan->reverse = direction == 1 || layer->reverse;
     scan->has_c = gated_cell_has_c(layer->cell);
     scan->num_gates = gated_cell_gates(layer->cell);
     scan->hidden_size = layer->hidden_size;
     scan->output_size = layer->proj_size ? layer->proj_size : layer->hidden_size;
+}
 
+static void pack_scan(gated_arena *arena, const gated_recurrent *layer, int direction, gated_scan *scan)
+{
+    const gated_weights *w = &layer->weights[direction];
+    const cell_kernels kernels = kernels_of[layer->cell];
     gated_unpacked cell = {w->options ? kernels.general : kernels.plain, layer->input_size, scan->output_size,
                         layer->hidden_size, w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh, w->peephole, w->options};
     if (layer->cell == GATED_GRU_RESET_BEFORE) {
         cell.options = w->options ? w->options : &default_options;
-        return pack_reset_before(tables, &cell, scan);
+        pack_reset_before(arena, &cell, scan);
+        return;
     }
-    gated_status status = gated_pack(tables, &cell, &scan->cell);
-    if (status != GATED_OK || !layer->proj_size)
-        return status;
+    gated_pack(arena, &cell, &scan->cell);
+    if (!layer->proj_size)
+        return;
     const gated_unpacked projection = {.cell = GATED_KERNEL_linear, .inputs = layer->hidden_size,
                                     .units = layer->proj_size, .weight_ih = w->weight_hr};
-    return gated_pack(tables, &projection, &scan->second);
+    gated_pack(arena, &projection, &scan->second);
 }
 
 /* All h come before all c, so that a stack's h is one array [L*D, N, P or H], as PyTorch has it. */
@@ -180,10 +183,7 @@ static gated_status copy_initial_state(gated_stack *stack, const gated_recurrent
 
 gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **created)
 {
-    const gated_kernels *const *tables = NULL;
     gated_status status = check(layers, num_layers);
-    if (status == GATED_OK)
-        status = gated_chosen_tables(&tables);
     if (status != GATED_OK)
         return status;
 
@@ -191,18 +191,17 @@ gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, g
     if (!stack)
         return GATED_NO_MEMORY;
     stack->num_layers = num_layers;
-    for (int l = 0; l < num_layers && status == GATED_OK; l++) {
+    for (int l = 0; l < num_layers; l++) {
         gated_stack_layer *layer = &stack->layers[l];
         layer->num_directions = layers[l].num_directions;
         layer->input_size = layers[l].input_size;
         layer->output_size = layer_output(&layers[l]);
         stack->reverse |= layer->num_directions == 2 || layers[l].reverse;
-        for (int d = 0; d < layer->num_directions && status == GATED_OK; d++)
-            status = create_scan(tables, &layers[l], d, &layer->scan[d]);
+        for (int d = 0; d < layer->num_directions; d++)
+            create_scan(&layers[l], d, &layer->scan[d]);
     }
     place_state(stack, layers);
-    if (status == GATED_OK)
-        status = copy_initial_state(stack, layers);
+    status = copy_initial_state(stack, layers);
     if (status != GATED_OK) {
         gated_stack_free(stack);
         return status;
@@ -211,26 +210,18 @@ gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, g
     return GATED_OK;
 }
 
+void gated_stack_pack(gated_stack *stack, const gated_recurrent *layers, gated_arena *arena)
+{
+    for (int l = 0; l < stack->num_layers; l++)
+        for (int d = 0; d < layers[l].num_directions; d++)
+            pack_scan(arena, &layers[l], d, &stack->layers[l].scan[d]);
+}
+
 void gated_stack_free(gated_stack *stack)
 {
-    for (int l = 0; stack && l < stack->num_layers; l++) {
-        for (int d = 0; d < 2; d++) {
-            gated_product_free(&stack->layers[l].scan[d].cell);
-            gated_product_free(&stack->layers[l].scan[d].second);
-        }
-    }
     if (stack)
         free(stack->initial);
     free(stack);
-}
-
-size_t gated_stack_bytes(const gated_stack *stack)
-{
-    size_t bytes = 0;
-    for (int l = 0; l < stack->num_layers; l++)
-        for (int d = 0; d < 2; d++)
-            bytes += stack->layers[l].scan[d].cell.bytes + stack->layers[l].scan[d].second.bytes;
-    return bytes;
 }
 
 int gated_stack_output(const gated_stack *stack)

@@ -13,8 +13,10 @@ enum {
 /* A metadata entry that appears twice is as wrong as one that is not there. */
 static void read_metadata(gated_json *json, gated_tensor_file *file)
 {
-    static const char *const names[] = {"gated_version", "gated_layers", "gated_core", "gated_flags", "gated_crc32"};
-    gated_text *const entries[] = {&file->version, &file->layers, &file->core, &file->flags, &file->checksum};
+    static const char *const names[] = {"gated_version", "gated_layers", "gated_core", "gated_flags", "gated_packing",
+                                        "gated_crc32"};
+    gated_text *const entries[] = {&file->version, &file->layers, &file->core, &file->flags, &file->packing,
+                                   &file->checksum};
     gated_json_open(json, '{');
     for (int first = 1; gated_json_more(json, '}', first); first = 0) {
         const gated_text name = gated_json_key(json), value = gated_json_string(json);

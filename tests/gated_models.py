@@ -89,17 +89,18 @@ def input_of(model, steps, batch):
 
 
 def write_corpus(folder):
-    """Headers of all the models, and one whole file, with 0 for a checksum."""
+    """Headers of all the models, and two whole files, with 0 for a checksum."""
     for name, model in gated_models().items():
-        path = Path(folder, name)
-        model.save(path)
-        whole = path.read_bytes()
-        start = 8 + int.from_bytes(whole[:8], "little")
-        checksum = json.loads(whole[8:start])["__metadata__"]["gated_crc32"]
-        header = whole[8:start].replace(checksum.encode(), b"00000000").rstrip()
-        path.write_bytes(header)
-        if name == "lstm":
-            Path(folder, "whole").write_bytes(whole.replace(checksum.encode(), b"00000000"))
+        for suffix in ("", ".packed"):
+            path = Path(folder, name + suffix)
+            model.save(path, packed=bool(suffix))
+            whole = path.read_bytes()
+            start = 8 + int.from_bytes(whole[:8], "little")
+            checksum = json.loads(whole[8:start])["__metadata__"]["gated_crc32"]
+            header = whole[8:start].replace(checksum.encode(), b"00000000").rstrip()
+            path.write_bytes(header)
+            if name == "lstm":
+                Path(folder, f"whole{suffix}").write_bytes(whole.replace(checksum.encode(), b"00000000"))
 
 
 if __name__ == "__main__":

@@ -444,7 +444,7 @@ def test_damage_at_every_byte_ends_in_a_status_and_takes_little_memory(tmp_path,
     sanitize = SANITIZE if name == "clang" else ()
     program = build(cc, "tests/c/damaged_file.c", tmp_path, link=WRAPPED, sanitize=sanitize)
     for model in ("projected", "lstm_general", "embedding_of_mask", "conv", "reshape"):
-        MODELS[model].save(tmp_path / model)
+        MODELS[model].save(tmp_path / model, packed=model in ("projected", "embedding_of_mask"))
         done = run(program, tmp_path / model)
         assert done.returncode == 0, (model, done.stdout, done.stderr)
 

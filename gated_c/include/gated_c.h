@@ -206,8 +206,30 @@ enum {
 GATED_API gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model);
 GATED_API void gated_model_free(gated_model *model);
 
-/* The same from a .gated file. Nothing of the file is kept; while it is read, nobody may make it shorter. Any file
- * whatever ends in a model or a status: GATED_NO_FILE, GATED_BAD_FILE, GATED_UNSUPPORTED_FILE or those of
+/* All weights of a model as the kernels read them, to keep and create the same model again without packing: from equal
+ * layers, on the instruction set of the same name, by a library with the same GATED_PACKING. */
+typedef struct {
+    const float *data;     /* on a multiple of GATED_PACKED_ALIGNMENT bytes */
+    size_t floats;
+} gated_packed;
+
+enum {
+    GATED_PACKING = 1,           /* rises whenever the same weights are packed in another way */
+    GATED_PACKED_ALIGNMENT = 64
+};
+
+/* Those of a model, valid while it lives. Real-time safe. */
+GATED_API void gated_model_packed(const gated_model *model, gated_packed *packed);
+
+/* gated_model_create, with weights that are packed already: they are used where they are, and must outlive the model, the
+ * layers' own are not read. Also fails with GATED_BAD_SIZE if there are not as many as these layers have, or they are not
+ * aligned. What they are is not checked: others give other results. NULL packs the layers' own. */
+GATED_API gated_status gated_model_create_packed(const gated_layer *layers, int num_layers, unsigned flags,
+                                                 const gated_packed *packed, gated_model **model);
+
+/* The same from a .gated file. If that holds weights packed for the chosen instruction set (`gated-c convert --packed`), it
+ * stays mapped while the model lives, so that all processes share them, and nobody may change it; otherwise nothing of
+ * it is kept, and while it is read, nobody may make it shorter. Any file whatever ends in a model or a status: GATED_NO_FILE, GATED_BAD_FILE, GATED_UNSUPPORTED_FILE or those of
  * gated_model_create. Memory is a small multiple of the file's size. */
 GATED_API gated_status gated_model_open(const char *path, gated_model **model);
 

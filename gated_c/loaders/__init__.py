@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gated_c.arrays import Array
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Layer, validate_chain
 from gated_c.loaders.file_kind import file_kind
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 #: Beyond this a message says no more; that a hostile file can make it longer must not matter.
 _MAX_MESSAGE = 4000
+
+
+class Loaded(NamedTuple):
+    """What a file comes to. Only our own format says more than its layers."""
+
+    layers: list[Layer]
+    flush_subnormals: bool = False
+    checksum: str = ""
+    packed: Mapping[str, Array] | None = None  # all weights as the kernels read them, by instruction set
 
 
 def read_layers(path: str | bytes | os.PathLike[str], config: Any = None) -> list[LayerSpec]:
@@ -40,7 +50,7 @@ def read_layers(path: str | bytes | os.PathLike[str], config: Any = None) -> lis
         return _read_recurrent(kind, path, given)
     with _naming(path):
         if kind == "gated":
-            return _recurrent(_read_native(path))
+            return _recurrent(_read_native(path).layers)
         layers, errors = _read_all(_find(kind, path))
         if errors and not layers:
             raise errors[0]
@@ -49,15 +59,20 @@ def read_layers(path: str | bytes | os.PathLike[str], config: Any = None) -> lis
     return layers
 
 
-def load_layers(
+def load_layers(path: str | bytes | os.PathLike[str], *args: Any, **options: Any) -> list[Layer]:
+    """The layers of `load_file`."""
+    return load_file(path, *args, **options).layers
+
+
+def load_file(
     path: str | bytes | os.PathLike[str],
     prefix: str | None = None,
     batch_first: bool | None = None,
     nonlinearity: str | None = None,
     **options: Any,
-) -> list[Layer]:
-    """The layers in a file: of Keras, ONNX and our own format the whole network, else its one recurrent module. With a
-    ``prefix`` the recurrent module of that name alone.
+) -> Loaded:
+    """The layers in a file, and what else it says: of Keras, ONNX and our own format the whole network, else its one
+    recurrent module. With a ``prefix`` the recurrent module of that name alone.
 
     ``batch_first`` and ``nonlinearity`` (``"tanh"`` or ``"relu"``, of a plain RNN) overrule the file; ``None`` keeps
     what it says, PyTorch's defaults where it says nothing. ``options`` are those of `_OPTIONS` that the kind of file
@@ -73,7 +88,7 @@ def load_layers(
         kind = file_kind(path)
     given = _checked_options(kind, path, nonlinearity=nonlinearity, **options)
     if kind in _NETWORKS:
-        found = _read_network(kind, path, given) if prefix is None else _read_recurrent(kind, path, given)
+        found = Loaded(_read_network(kind, path, given) if prefix is None else [*_read_recurrent(kind, path, given)])
     elif kind == "gated":
         with _naming(path):
             found = _read_native(path)
@@ -82,30 +97,10 @@ def load_layers(
             modules = _find(kind, path)
         name, module = _module_at(prefix, modules, path)
         with _naming(path):
-            return [module.read(name, batch_first, nonlinearity)]
-    layers = found if prefix is None else _layers_at(prefix, _recurrent(found), path)
-    return [_overruled(layer, batch_first, nonlinearity) for layer in layers]
-
-
-def file_flushes_subnormals(path: str | bytes | os.PathLike[str]) -> bool:
-    """Whether a file that `load_layers` has read says so; only our own format does."""
-    path = os.fsdecode(path)
-    if file_kind(path) != "gated":
-        return False
-    from gated_c.loaders import native
-
-    return native.flushes_subnormals(path)
-
-
-def file_checksum(path: str | bytes | os.PathLike[str]) -> str:
-    """What a ``.gated`` file says of its contents, which `load_layers` verifies. ``ValueError`` for another kind."""
-    from gated_c.loaders import native
-
-    path = os.fsdecode(path)
-    with _naming(path):
-        if file_kind(path) == "gated":
-            return native.checksum(path)
-    raise ValueError(f"{path}: pickle: expected 'bytes' for this kind of file, got 'path'")
+            return Loaded([module.read(name, batch_first, nonlinearity)])
+    if prefix is not None:
+        found = Loaded([*_layers_at(prefix, _recurrent(found.layers), path)], found.flush_subnormals, found.checksum)
+    return found._replace(layers=[_overruled(layer, batch_first, nonlinearity) for layer in found.layers])
 
 
 #: Kinds of files that hold whole networks, by the loader that reads them.
@@ -160,10 +155,10 @@ def _named(path: str, error: Exception) -> str:
     return f"{path}: {shown(str(error), _MAX_MESSAGE)}"
 
 
-def _read_native(path: str) -> list[Layer]:
+def _read_native(path: str) -> Loaded:
     from gated_c.loaders import native
 
-    return native.read(path)
+    return native.read_file(path)
 
 
 def _find(kind: str, path: str) -> list[Found]:

@@ -1,19 +1,22 @@
 """Our own format, ``.gated``: a safetensors file whose metadata describe the layers.
 
 Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``; they stand one behind the other in the order of
-the header, each on a multiple of 4 bytes. Five entries of the metadata belong to it:
+the header, each on a multiple of 4 bytes. Six entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
                    class in `layers` that ``layer`` names
 ``gated_core``     JSON: the same in the words of gated_c.h (`core_words`), for the C library, which reads only these
 ``gated_flags``    those of ``gated_model_create`` in gated_c.h, as 8 hexadecimal digits
-``gated_crc32``    CRC-32, likewise, of ``gated_layers``, ``gated_core`` and ``gated_flags``, all ASCII, and then all
-                   tensors, sorted by name
+``gated_packing``  GATED_PACKING of gated_c.h, in decimal, of packed weights; only where there are such
+``gated_crc32``    CRC-32, likewise, of the entries from ``gated_layers`` on, all ASCII, and then all tensors, sorted by
+                   name
 
-Tensors named ``golden.*`` are vectors to check a loaded model with (`golden`). The checksum is verified whenever a file
-is opened, at about 2 GB/s. Reading maps the file, so all processes share one copy. Saving replaces a file and never
-writes into one that may be mapped.
+A tensor ``packed.<instruction set>`` [K] holds all weights once more, as that instruction set's kernels read them. It
+comes first, on a multiple of 64 bytes of the file. Where its version, place and instruction set fit, a model uses it
+where it is mapped, and otherwise packs the others for itself. Tensors named ``golden.*`` are vectors to check a loaded
+model with (`golden`). The checksum is verified whenever a file is opened, at about 2 GB/s. Reading maps the file, so
+all processes share one copy. Saving replaces a file and never writes into one that may be mapped.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,10 +33,12 @@ from typing import Any
 
 import numpy as np
 
+from gated_c._core import packing
 from gated_c.arrays import Array
 from gated_c.errors import FormatError
 from gated_c.files import replacing
 from gated_c.layers import Layer, PlainLayer, validate_chain
+from gated_c.loaders import Loaded
 from gated_c.loaders.core_words import core_words
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
@@ -41,6 +47,8 @@ from gated_c.spec import Activation, LayerSpec
 VERSION = 1
 
 FLUSH_SUBNORMALS = 1  # of gated_flags
+
+PACKING, ALIGNMENT = packing()
 
 _TYPES = {
     "str": str,
@@ -66,6 +74,7 @@ _OPTIONS = {name: getattr(LayerSpec, name) for name in list(_FIELDS)[list(_FIELD
 _PLAIN = {layer_type.__name__: layer_type for layer_type in PlainLayer.__subclasses__()}
 
 _GOLDEN = "golden"
+_PACKED = "packed"
 
 
 def save(
@@ -73,6 +82,7 @@ def save(
     path: str | bytes | os.PathLike[str],
     golden: Mapping[str, Array] | None = None,
     flush_subnormals: bool = False,
+    packed: Mapping[str, Array] | None = None,
 ) -> None:
     """Write the layers, in order, the vectors to check them with, and what else the model is told.
 
@@ -80,7 +90,8 @@ def save(
     where nothing can be written.
     """
     validate_chain(layers)
-    arrays = {
+    arrays = {f"{_PACKED}.{isa}": array for isa, array in (packed or {}).items()}
+    arrays |= {
         f"{index}.{name}": np.ascontiguousarray(weight)
         for index, layer in enumerate(layers)
         for name, weight in layer.weights.items()
@@ -92,6 +103,8 @@ def save(
         "gated_core": json.dumps(core_words(layers)),
         "gated_flags": f"{int(flush_subnormals) * FLUSH_SUBNORMALS:08x}",
     }
+    if packed:
+        metadata["gated_packing"] = str(PACKING)
     metadata["gated_crc32"] = _checksum(metadata, arrays)
     with replacing(path) as unfinished, open(unfinished, "wb") as file:
         write_safetensors(file, arrays, metadata)
@@ -118,6 +131,11 @@ def _plain(value: Any, kind: type) -> Any:
 
 def read(path: str | os.PathLike[str]) -> list[Layer]:
     """The layers of a file, in order. Their weights are read-only views of the mapped file."""
+    return read_file(path).layers
+
+
+def read_file(path: str | os.PathLike[str]) -> Loaded:
+    """All that a file says but its golden vectors."""
     tensors, metadata = open_safetensors(path)
     if not is_native(metadata):
         raise FormatError("a safetensors file, but not a .gated one: no gated_version in its metadata")
@@ -137,20 +155,17 @@ def read(path: str | os.PathLike[str]) -> list[Layer]:
     layers = _layers(json.loads(metadata["gated_layers"]), arrays)
     if _sorted_json(json.loads(metadata["gated_core"])) != _sorted_json(core_words(layers)):
         raise FormatError("gated_core: expected what gated_layers says")
-    return layers
+    flush_subnormals = bool(_flags(metadata) & FLUSH_SUBNORMALS)
+    return Loaded(layers, flush_subnormals, metadata["gated_crc32"], _packed(metadata, arrays))
 
 
-def flushes_subnormals(path: str | os.PathLike[str]) -> bool:
-    """Whether a file that `read` accepts says so."""
-    return bool(_flags(open_safetensors(path)[1]) & FLUSH_SUBNORMALS)
-
-
-def checksum(path: str | os.PathLike[str]) -> str:
-    """``gated_crc32`` of a file, which `read` compares with what it holds."""
-    metadata = open_safetensors(path)[1]
-    if "gated_crc32" not in metadata:
-        raise FormatError("gated_crc32: missing in the metadata")
-    return metadata["gated_crc32"]
+def _packed(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights by instruction set that kernels can read where they are: another program that copied the file may have
+    moved them."""
+    if metadata.get("gated_packing") != str(PACKING) or sys.byteorder != "little":
+        return {}
+    by_isa = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{_PACKED}.")}
+    return {isa: array for isa, array in by_isa.items() if array.ctypes.data % ALIGNMENT == 0}
 
 
 def _flags(metadata: Mapping[str, str]) -> int:
@@ -171,8 +186,8 @@ def is_native(metadata: Mapping[str, str]) -> bool:
 
 
 def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
-    entries = ("gated_layers", "gated_core", "gated_flags")
-    crc = zlib.crc32("".join(metadata[entry] for entry in entries).encode("ascii"))
+    entries = ("gated_layers", "gated_core", "gated_flags", "gated_packing")
+    crc = zlib.crc32("".join(metadata.get(entry, "") for entry in entries).encode("ascii"))
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].data, crc)
     return f"{crc:08x}"
@@ -190,6 +205,7 @@ def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[Layer]:
         index, _, name = key.partition(".")
         weights[index][name] = array
     weights.pop(_GOLDEN, None)
+    weights.pop(_PACKED, None)
     if not isinstance(descriptions, list) or not weights.keys() <= {str(n) for n in range(len(descriptions))}:
         raise FormatError("gated_layers: expected a list with a description for each layer that has weights")
     layers = [_layer(description, weights[str(index)]) for index, description in enumerate(descriptions)]

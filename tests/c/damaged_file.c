@@ -1,5 +1,6 @@
 /* Reads a .gated file cut short at every length, with every byte changed in several ways, and with every allocation failing:
  * each time a status, within an allowance of memory. Linked with --wrap, so that all allocations come by here. */
+#define _POSIX_C_SOURCE 200809L
 #include "file.h"
 
 #include <stdio.h>
@@ -40,11 +41,13 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 
 static size_t worst; /* bytes allocated in one reading, whenever they were freed */
 
-/* Of a copy that ends where its memory does. */
+/* Of a copy that begins as a file does in memory and ends where its memory does. */
 static gated_status read_copy(const unsigned char *bytes, size_t size)
 {
-    unsigned char *copy = __real_malloc(size + !size);
+    void *copy;
     gated_model *model = NULL;
+    if (posix_memalign(&copy, GATED_PACKED_ALIGNMENT, size + !size))
+        exit(2);
     memcpy(copy, bytes, size);
     allocated = 0;
     calls = 0;

@@ -1,6 +1,7 @@
 /* libFuzzer's target for the reader of .gated files. An input that begins with '{' is the header of a file, put together
  * here with its size and with tensors to its offsets; any other is a whole file. Every checksum is 0, in place of
  * src/crc32.c, so that mutations get past it. A model that comes of it runs, if it is small enough to be quick. */
+#define _POSIX_C_SOURCE 200809L
 #include "file.h"
 #include "internal.h"
 
@@ -105,9 +106,12 @@ static void read_file(const unsigned char *bytes, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const int is_header = size > 0 && data[0] == '{';
-    const size_t padding = is_header ? -size % 8 : 0, prefix = is_header ? 8 : 0;
+    const size_t prefix = is_header ? 8 : 0, padding = is_header ? -(prefix + size) % GATED_PACKED_ALIGNMENT : 0;
     const size_t body = is_header ? body_size((const char *)data, (const char *)data + size) : 0;
-    unsigned char *file = malloc(prefix + size + padding + body + !size);
+    void *memory;
+    if (posix_memalign(&memory, GATED_PACKED_ALIGNMENT, prefix + size + padding + body + !size))
+        return 0;
+    unsigned char *file = memory;
     for (size_t i = 0; i < prefix; i++)
         file[i] = (unsigned char)((size + padding) >> 8 * i);
     if (size)
