@@ -647,6 +647,12 @@ cdef class PoolEngine:
     def __contains__(self, id):
         return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id) != 0
 
+    def warm(self):
+        """Read all weights and write all scratch once, so that no later step meets a cold page. Takes as long as a
+        few steps of ``capacity`` members, all of which stay as they are."""
+        self._check_free()
+        check(gated_pool_warm(self.pool))
+
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
         cdef int64_t id

@@ -13,7 +13,7 @@ from gated_c.cli import main
 from tests.build_core import build, compiler
 
 
-def test_a_warm_step_makes_no_system_call_and_meets_no_page_fault(tmp_path):
+def test_a_warm_stream_and_pool_make_no_system_call_and_meet_no_page_fault(tmp_path):
     cc = compiler("gcc") or compiler("clang")
     if cc is None:
         pytest.skip("needs a C compiler")
@@ -30,6 +30,17 @@ def test_warming_a_stream_leaves_its_state_alone():
     for x_t in x:
         stream.warm()
         np.testing.assert_array_equal(stream.step(x_t), other.step(x_t))
+
+
+def test_warming_a_pool_leaves_its_members_alone():
+    layers = [random_spec(np.random.default_rng(1), "gru", 4, 8), gc.layers.Conv(np.ones((2, 3, 8), np.float32))]
+    pool, other = (gc.Model(layers).pool(3) for _ in range(2))
+    ids, other_ids = ([p.open(), p.open()] for p in (pool, other))
+    x = np.random.default_rng(2).standard_normal((5, 2, 4), np.float32)
+    for x_t in x:
+        pool.warm()
+        np.testing.assert_array_equal(pool.step(ids, x_t), other.step(other_ids, x_t))
+    assert pool.open() not in ids
 
 
 def test_percentiles_and_histogram_count_every_step():
