@@ -266,8 +266,8 @@ cdef class Engine:
     cdef int64_t step_work  # multiplications of a row's step
 
     def __cinit__(self, layers, bint flush_subnormals, np.ndarray packed=None):
-        """From a validated chain; ``packed`` float32 [K] is what ``packed`` of an equal one on the instruction set in use
-        was, used where it is. ``FormatError`` if it cannot be that."""
+        """From a validated chain; ``packed`` float32 [K], read where it lies, is that of an equal one on the
+        instruction set in use. ``FormatError`` if it cannot be."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
         cdef gated_layer *described = <gated_layer *>memory.at
