@@ -231,6 +231,7 @@ cdef extern from "gated_c.h" nogil:
 
     gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool)
     void gated_pool_free(gated_pool *pool)
+    gated_status gated_pool_warm(gated_pool *pool)
     gated_status gated_pool_open(gated_pool *pool, int64_t *id)
     gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks)
     gated_status gated_pool_close(gated_pool *pool, int64_t count, const int64_t *ids)

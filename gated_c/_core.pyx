@@ -2,6 +2,7 @@
 Stream.step, which must cost nanoseconds, checks its own."""
 
 cimport numpy as np
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext, PyCapsule_SetDestructor
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -37,6 +38,9 @@ cdef extern from *:
 
 # A step of fewer multiplications takes about a microsecond or less: releasing the GIL (25 ns) would not pay.
 cdef int64_t LONG_STEP = 50_000
+
+# Nanoseconds between two looks at signals while steps are timed: seldom enough not to show in the times.
+cdef int64_t SIGNAL_PERIOD = 100_000_000
 
 cdef dict CELLS = {
     "lstm": GATED_LSTM,
@@ -262,8 +266,8 @@ cdef class Engine:
     cdef int64_t step_work  # multiplications of a row's step
 
     def __cinit__(self, layers, bint flush_subnormals, np.ndarray packed=None):
-        """From a validated chain; ``packed`` float32 [K] is what ``packed`` of an equal one on the instruction set in use
-        was, used where it is. ``FormatError`` if it cannot be that."""
+        """From a validated chain; ``packed`` float32 [K], read where it lies, is that of an equal one on the
+        instruction set in use. ``FormatError`` if it cannot be."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
         cdef gated_layer *described = <gated_layer *>memory.at
@@ -369,7 +373,8 @@ cdef class Engine:
         if trace is not None and "c" in trace:
             s.trace_c = checked_flat("c", trace["c"], gated_trace_c_size(self.model, s.seq_len, s.batch))
         if trace is not None and "gates" in trace:
-            s.trace_gates = checked_flat("gates", trace["gates"], gated_trace_gates_size(self.model, s.seq_len, s.batch))
+            size = gated_trace_gates_size(self.model, s.seq_len, s.batch)
+            s.trace_gates = checked_flat("gates", trace["gates"], size)
         with nogil:
             status = gated_run(self.model, &s)
         check(status)
@@ -495,22 +500,28 @@ cdef class StreamEngine:
         check(status)
 
     def _time_steps(self, np.ndarray x not None, np.ndarray times not None):
-        """Nanoseconds of a step each into times [K] int64, by the steps of x [T,N,C] or [T,N] over and over, contiguous; the
-        clock's own time included."""
+        """Nanoseconds of a step each, clock included, into times [K] int64; the steps are those of x [T,N,C] or [T,N],
+        contiguous, over and over."""
         cdef int64_t steps = np.PyArray_DIM(x, 0), i
         cdef const char *source = <const char *>np.PyArray_DATA(x)
         cdef ptrdiff_t step_bytes = np.PyArray_STRIDE(x, 0)
         cdef int64_t *target = <int64_t *>np.PyArray_DATA(times)
         cdef int64_t count = np.PyArray_SIZE(times)
         cdef float *y = floats(self.output)
-        cdef int64_t start
+        cdef int64_t start, asked = clock()
         take(&self.busy, "stream")
-        with nogil:
-            for i in range(count):
-                start = clock()
-                gated_stream_step(self.stream, source + i % steps * step_bytes, y)
-                target[i] = clock() - start
-        gated_lower(&self.busy)
+        try:
+            with nogil:
+                for i in range(count):
+                    start = clock()
+                    gated_stream_step(self.stream, source + i % steps * step_bytes, y)
+                    target[i] = clock() - start
+                    if start - asked > SIGNAL_PERIOD:
+                        asked = start
+                        with gil:
+                            PyErr_CheckSignals()  # Ctrl-C
+        finally:
+            gated_lower(&self.busy)
 
     def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
         """x [T,N,C] float32, or ids [T,N] int32, to y [T,N,F]: last axis contiguous, not overlapping."""
@@ -594,7 +605,6 @@ cdef inline int64_t clock() noexcept nogil:
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-
 cdef class PoolEngine:
     """Streams of one row that come and go. pool.py adds what need not be fast."""
 
@@ -637,6 +647,12 @@ cdef class PoolEngine:
     def __contains__(self, id):
         return isinstance(id, (int, numpy.integer)) and 0 <= id < 1 << 63 and gated_pool_has(self.pool, id) != 0
 
+    def warm(self):
+        """Read all weights and write all scratch once, so that no later step meets a cold page. Takes as long as a
+        few steps of ``capacity`` members, all of which stay as they are."""
+        self._check_free()
+        check(gated_pool_warm(self.pool))
+
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
         cdef int64_t id
@@ -663,13 +679,13 @@ cdef class PoolEngine:
         self._check(status, own)
 
     def step(self, ids, x, out=None):
-        """One tick of some members: ids [K] int64, in any order, and x [K, C], or ids of an embedding [K], to y [K, F] ([K]
-        if the model squeezes its only feature). Of a single id x is [C], or one id, and y [F].
+        """One tick of some members: ids [K] int64, in any order, and x [K, C], or ids of an embedding [K], to y [K, F]
+        ([K] if the model squeezes its only feature). Of a single id x is [C], or one id, and y [F].
 
         Without ``out`` the result is in the pool's own buffer, overwritten by the next call. Arrays of int64 and of
-        float32, C-contiguous, are used as they are; lists, another dtype or layout are copied. ``x`` may be that buffer,
-        or ``out``. Raises ``ValueError`` for an id that is not open or occurs twice, and for wrong shapes, ``TypeError``
-        for wrong types, ``IndexError`` for an id beyond the embedding, and then changes nothing.
+        float32, C-contiguous, are used as they are; lists, another dtype or layout are copied. ``x`` may be that
+        buffer, or ``out``. Raises ``ValueError`` for an id that is not open or occurs twice, and for wrong shapes,
+        ``TypeError`` for wrong types, ``IndexError`` for an id beyond the embedding, and then changes nothing.
         """
         if not is_member_array(ids):
             if isinstance(ids, int) or numpy.ndim(ids) == 0:

@@ -108,7 +108,7 @@ def _add_command(
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    kinds = ".pt .pth .safetensors .keras .h5 .onnx .gated"
+    kinds = ".pt .pth .safetensors .keras .h5 .onnx .nam .json .gated"
     parser.add_argument("file", metavar="FILE", type=Path, help=f"a model: {kinds}")
 
 
@@ -405,14 +405,16 @@ def _add_latency(commands: Commands) -> None:
 def _latency(args: argparse.Namespace) -> None:
     model = _load(args)
     x = verify.random_input(model, (args.batch, None) if model.batch_first else (None, args.batch))
-    with naming(args.file):
-        times = latency.step_latencies(model, x, args.steps)
-    title = f"{args.file}: {args.steps:,} steps, N = {args.batch}, {model.isa}"
-    print(title)
-    print(*latency.histogram_lines(times), sep="\n")
-    print_table(("", "ns"), [(name, f"{ns:,.0f}") for name, ns in latency.percentiles(times).items()], text_columns=1)
-    if args.plot is not None:
-        latency.plot(times, title, args.plot)
+    with nullcontext() if args.plot is None else latency.picture(args.plot) as draw:
+        with naming(args.file):
+            times = latency.step_latencies(model, x, args.steps)
+        title = f"{args.file}: {args.steps:,} steps, N = {args.batch}, {model.isa}"
+        rows = [(name, f"{ns:,.0f}") for name, ns in latency.percentiles(times).items()]
+        print(title)
+        print(*latency.histogram_lines(times), sep="\n")
+        print_table(("", "ns"), rows, text_columns=1)
+        if draw is not None:
+            draw(times, title)
 
 
 def _add_cpu(commands: Commands) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,20 +64,30 @@ def histogram_lines(times: Nanoseconds) -> Iterator[str]:
             yield f"{low:10,.0f} .. {high:9,.0f} ns  {count:11,}  {bar}"
 
 
-def plot(times: Nanoseconds, title: str, path: str | os.PathLike[str]) -> None:
-    """Save the histogram as a picture, of the kind that the ending of ``path`` says."""
+@contextmanager
+def picture(path: str | os.PathLike[str]) -> Iterator[Callable[[Nanoseconds, str], None]]:
+    """A function that draws the histogram of some times, with a title, into the file to be. Its kind is what the ending
+    of ``path`` says. Raises ``ImportError`` without matplotlib, ``ValueError`` for another ending, ``OSError``: before
+    anything is measured."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('plots need matplotlib: pip install "gated_c[plot]"') from None
 
-    edges, counts = histogram(times)
     figure = Figure(figsize=(8, 4), layout="constrained")
+    kind = Path(path).suffix[1:].lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"{os.fspath(path)}: expected a name that ends with .png, .svg or .pdf")
+    with replacing(path) as unfinished:
+        yield lambda times, title: _draw(times, title, figure, unfinished, kind)
+
+
+def _draw(times: Nanoseconds, title: str, figure: Any, path: Path, kind: str) -> None:
+    edges, counts = histogram(times)
     axes = figure.subplots()
     axes.stairs(counts, edges, fill=True)
     axes.set(xscale="log", yscale="log", xlabel="ns of a step", ylabel="steps", title=title)
     for name, value in percentiles(times).items():
         axes.axvline(value, color="black", linewidth=0.8)
         axes.text(value, axes.get_ylim()[1], f" {name}", rotation=90, verticalalignment="top")
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format=os.fspath(path).rpartition(".")[2])
+    figure.savefig(path, format=kind)

@@ -24,9 +24,10 @@ def load(
     check: bool = False,
     pickle: str = "bytes",
 ) -> Model:
-    """The network in a file: ``.pt``, ``.pth``, ``.safetensors``, ``.keras``, ``.h5``, ``.onnx`` or ``.gated``.
+    """The network in a file: ``.pt``, ``.pth``, ``.safetensors``, ``.keras``, ``.h5``, ``.onnx``, ``.gated``,
+    ``.nam`` of the Neural Amp Modeler or ``.json`` of RTNeural.
 
-    Of a Keras or ONNX file that is the whole network, a single path of layers; of a PyTorch file, which does not say
+    Of most that is the whole network, a single path of layers; of a PyTorch file, which does not say
     how its modules connect, the one recurrent module. ``prefix`` picks one recurrent module alone (``"encoder.lstm"``).
 
     A state_dict says neither ``batch_first`` nor a plain RNN's ``nonlinearity`` (``"tanh"`` or ``"relu"``); ``None``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,9 @@ class Pool(PoolEngine):
         same layers, sizes and options. Raises ``ValueError`` or ``TypeError``, and then changes nothing."""
         members = checked_members("ids", ids)
         self._restore(members, checked_rows(snapshot, self.engine, len(members)))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pool cannot be pickled, as ids are those of one pool: pickle pool.snapshot(ids)")
 
     def __repr__(self) -> str:
         return f"<gated_c.Pool {len(self)} of {self.capacity} open>"

@@ -46,8 +46,8 @@ class Snapshot:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> Snapshot:
-        chosen = self.rows[rows]
-        return Snapshot._of(np.array(chosen.reshape(-1, self.rows.shape[1])))
+        chosen = np.arange(len(self))[rows]
+        return Snapshot._of(self.rows[chosen.reshape(-1)])
 
     def __reduce__(self) -> tuple[type[Snapshot], tuple[Rows]]:
         return Snapshot, (self.rows,)
@@ -68,7 +68,10 @@ class Snapshot:
         from gated_c import npy
 
         try:
-            return cls(npy.open_array(Path(path)))
+            rows: Any = npy.open_array(Path(path))
+            if rows.offset + rows.nbytes != os.path.getsize(path):
+                raise ValueError(f"expected no bytes behind the array {rows.shape}")
+            return cls(rows)
         except ValueError as error:
             raise FormatError(f"{os.fspath(path)}: {error}") from error
 

@@ -38,8 +38,8 @@ def flatten_state(layers: Sequence[LayerSpec], state: Any, batch: int, unbatched
 def flatten_initial(layers: Sequence[LayerSpec], initial: Any, batch: int, unbatched: bool) -> Array:
     """The same of ``initial``, a state of the whole batch or, without its axis, one for all rows."""
     first = initial
-    while isinstance(first, tuple | list) and first:
-        first = first[0]
+    for _ in range((len(layers) > 1) + layers[0].has_c):
+        first = first[0] if isinstance(first, tuple | list) and first else first
     try:
         if unbatched or np.ndim(first) != 2:
             return flatten_state(layers, initial, batch, unbatched)

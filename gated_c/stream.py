@@ -90,7 +90,8 @@ class Stream(StreamEngine):
         return _restored, (self._model, self.snapshot())
 
     def reset(self, rows: Any = None) -> None:
-        """Back to the start: every row, or those of an index, a list of indices or a bool mask [N]."""
+        """Back to the start: every row, or those of an index, a list of indices or a bool mask [N]. Raises
+        ``IndexError`` or ``ValueError``, and then changes nothing."""
         if np.ndim(rows) > 1:
             raise ValueError(
                 f"rows: expected an index, a list of them or a bool mask ({self.batch},), got {np.shape(rows)}"

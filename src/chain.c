@@ -348,6 +348,15 @@ static int last_to_compute(const gated_chain *chain)
     return last;
 }
 
+/* The result of layers that compute nothing. */
+static void copy_steps(gated_span *s, gated_view to, int width)
+{
+    for (int64_t t = 0; t < s->steps; t++)
+        for (int64_t n = 0; n < s->batch; n++)
+            memcpy(to.base + t * to.time + n * to.row, s->in.base + t * s->in.time + n * s->in.row, width * sizeof(float));
+    s->in = to;
+}
+
 gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char *masks, int is_first)
 {
     const gated_view target = span->out;
@@ -372,7 +381,34 @@ gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char
         span->in = span->out;
         buffer = !buffer;
     }
+    if (last < chain->first && target.base)
+        copy_steps(span, target, chain->model->layers[chain->first].is.input_size);
     return status;
+}
+
+static int overlap(const void *x, size_t x_bytes, const void *y, size_t y_bytes)
+{
+    const uintptr_t a = (uintptr_t)x, b = (uintptr_t)y;
+    return a < b + y_bytes && b < a + x_bytes;
+}
+
+gated_status gated_chain_step(gated_chain *chain, const int32_t *members, int64_t batch, const void *x, float *y,
+                              unsigned char *masks)
+{
+    const gated_model *model = chain->model;
+    const ptrdiff_t width = model->layers[0].is.input_size;
+    const ptrdiff_t y_width = model->layers[model->num_layers - 1].is.output_size;
+    const gated_view out = {y, y_width * batch, y_width};
+    gated_span span = {.in = {(float *)x, width * batch, width}, .steps = 1, .batch = batch, .members = members};
+    if (!overlap(x, batch * width * sizeof *y, y, batch * y_width * sizeof *y))
+        span.out = out;
+    gated_status status = gated_chain_run(chain, &span, masks, 0);
+    if (status != GATED_OK)
+        return status;
+    if (span.in.base != y)
+        memmove(y, span.in.base, batch * y_width * sizeof *y);
+    gated_clear_dead_steps(&span, out, (int)y_width);
+    return GATED_OK;
 }
 
 void gated_clear_dead_steps(const gated_span *s, gated_view y, int width)
@@ -381,4 +417,55 @@ void gated_clear_dead_steps(const gated_span *s, gated_view y, int width)
         for (int64_t n = 0; n < s->batch; n++)
             if (!s->live.base[t * s->live.time + n * s->live.row])
                 memset(y.base + t * y.time + n * y.row, 0, width * sizeof(float));
+}
+
+void gated_chain_settle(gated_chain *chain)
+{
+    for (int i = chain->first; i < chain->last; i++)
+        if (memory_of(chain, i)->stepper)
+            gated_stepper_settle(memory_of(chain, i)->stepper);
+}
+
+/* As many at once as write all scratch. A layer alone is not run in chunks. */
+static int64_t steps_to_warm(const gated_chain *chain)
+{
+    const int is_alone = chain->last - chain->first == 1;
+    return is_alone && chain->streaming == GATED_STREAM && chain->chunk > 1 ? MOST_STEPS : chain->chunk;
+}
+
+/* With room for a snapshot of every row, for x of one step and for y of them all. A stepper turns: two single steps
+ * write both of its states. */
+static void warm(gated_chain *chain, const int32_t *members, unsigned char *masks, unsigned char *rows, const float *x,
+                 float *y)
+{
+    const size_t size = gated_snapshot_size(chain->model);
+    const ptrdiff_t width = chain->model->layers[chain->first].is.input_size;
+    const ptrdiff_t y_width = chain->model->layers[chain->last - 1].is.output_size;
+    gated_span span = {.in = {(float *)x, 0, width}, .out = {y, y_width * chain->batch, y_width},
+                       .steps = steps_to_warm(chain), .batch = chain->batch, .members = members};
+    gated_chain_settle(chain);
+    for (int64_t n = 0; n < chain->batch; n++)
+        gated_row_save(chain, n, rows + n * size);
+    for (int turn = 0; turn < 2; turn++)
+        (void)gated_chain_step(chain, members, chain->batch, x, y, masks);
+    (void)gated_chain_run(chain, &span, masks, 0);
+    gated_chain_settle(chain);
+    for (int64_t n = 0; n < chain->batch; n++)
+        (void)gated_row_restore(chain, n, rows + n * size);
+}
+
+gated_status gated_chain_warm(gated_chain *chain, const int32_t *members, unsigned char *masks)
+{
+    const gated_model *model = chain->model;
+    const size_t batch = chain->batch;
+    unsigned char *rows = malloc(batch * gated_snapshot_size(model));
+    float *x = calloc(batch * model->layers[0].is.input_size, sizeof *x);
+    float *y = malloc(steps_to_warm(chain) * batch * model->layers[model->num_layers - 1].is.output_size * sizeof *y);
+    const int is_complete = rows && x && y;
+    if (is_complete)
+        warm(chain, members, masks, rows, x, y);
+    free(rows);
+    free(x);
+    free(y);
+    return is_complete ? GATED_OK : GATED_NO_MEMORY;
 }

@@ -316,6 +316,17 @@ void gated_chain_free(gated_chain *chain);
  * span->in is the result and span->live what counts of it. */
 gated_status gated_chain_run(gated_chain *chain, gated_span *span, unsigned char *masks, int is_first);
 
+/* One step of a stream, or of some members of a pool: x [N, C] to y [N, F], contiguous; they may overlap. */
+gated_status gated_chain_step(gated_chain *chain, const int32_t *members, int64_t batch, const void *x, float *y,
+                              unsigned char *masks);
+
+/* A stream's state becomes current, as a pool's always is. */
+void gated_chain_settle(gated_chain *chain);
+
+/* Reads all weights and writes all scratch of a stream, or of a pool of which these are all rows; the rows stay as they
+ * are. */
+gated_status gated_chain_warm(gated_chain *chain, const int32_t *members, unsigned char *masks);
+
 /* y [steps, N, width] becomes 0 at the steps that do not count. */
 void gated_clear_dead_steps(const gated_span *span, gated_view y, int width);
 

@@ -194,7 +194,8 @@ static void find_dead_steps_that_matter(gated_model *model)
     for (int l = model->num_layers - 1; l >= 0; l--) {
         const gated_kind kind = model->layers[l].is.kind;
         model->layers[l].dead_steps_matter = matter;
-        if (kind == GATED_UNMASK || kind == GATED_FLIP_MASK || kind == GATED_RESHAPE || kind == GATED_CONV)
+        if (kind == GATED_UNMASK || kind == GATED_FLIP_MASK || kind == GATED_REPEAT || kind == GATED_RESHAPE
+            || kind == GATED_CONV)
             matter = 1; /* what did not count may count again, or is beside what does */
         else if (gated_is_pool(kind) || kind == GATED_STACK)
             matter = 0;

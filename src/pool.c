@@ -107,6 +107,16 @@ void gated_pool_free(gated_pool *pool)
     free(pool);
 }
 
+gated_status gated_pool_warm(gated_pool *pool)
+{
+    for (int64_t row = 0; row < pool->capacity; row++)
+        pool->rows[row] = (int32_t)row;
+    const uint64_t mode = gated_enter(pool->model);
+    gated_status status = gated_chain_warm(&pool->chain, pool->rows, pool->masks);
+    gated_leave(pool->model, mode);
+    return status;
+}
+
 int64_t gated_pool_count(const gated_pool *pool)
 {
     return pool->count;
@@ -127,6 +137,8 @@ int gated_pool_has(const gated_pool *pool, int64_t id)
 /* Fills pool->rows. More ids than there are members cannot all be different. */
 static gated_status find_all(gated_pool *pool, int64_t count, const int64_t *ids)
 {
+    if (count < 0)
+        return GATED_BAD_SIZE;
     pool->calls++;
     for (int64_t i = 0; i < count; i++) {
         const int64_t row = find(pool, ids[i]);
@@ -173,6 +185,8 @@ gated_status gated_pool_open(gated_pool *pool, int64_t *id)
 
 gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks)
 {
+    if (count < 0)
+        return GATED_BAD_SIZE;
     for (int64_t i = 0; i < count; i++)
         if (!gated_pool_has(pool, ids[i]))
             return GATED_UNKNOWN_ID;
@@ -202,30 +216,6 @@ gated_status gated_pool_reset(gated_pool *pool, int64_t count, const int64_t *id
     return status;
 }
 
-static int overlap(const void *x, size_t x_bytes, const void *y, size_t y_bytes)
-{
-    const uintptr_t a = (uintptr_t)x, b = (uintptr_t)y;
-    return a < b + y_bytes && b < a + x_bytes;
-}
-
-/* Of the members at pool->rows. */
-static gated_status tick(gated_pool *pool, int64_t count, const void *x, float *y)
-{
-    const ptrdiff_t width = pool->model->layers[0].is.input_size;
-    const ptrdiff_t y_width = pool->model->layers[pool->model->num_layers - 1].is.output_size;
-    const gated_view out = {y, y_width * count, y_width};
-    gated_span span = {.in = {(float *)x, width * count, width}, .steps = 1, .batch = count, .members = pool->rows};
-    if (!overlap(x, count * width * sizeof *y, y, count * y_width * sizeof *y))
-        span.out = out;
-    gated_status status = gated_chain_run(&pool->chain, &span, pool->masks, 0);
-    if (status != GATED_OK)
-        return status;
-    if (span.in.base != y)
-        memcpy(y, span.in.base, count * y_width * sizeof *y);
-    gated_clear_dead_steps(&span, out, (int)y_width);
-    return GATED_OK;
-}
-
 gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids, const void *x, float *y)
 {
     const gated_layer *first = &pool->model->layers[0].is;
@@ -238,7 +228,7 @@ gated_status gated_pool_step(gated_pool *pool, int64_t count, const int64_t *ids
     for (int64_t i = 0; i < count; i++)
         pool->members[pool->rows[i]].ticked = time;
     const uint64_t mode = gated_enter(pool->model);
-    status = tick(pool, count, x, y);
+    status = gated_chain_step(&pool->chain, pool->rows, count, x, y, pool->masks);
     gated_leave(pool->model, mode);
     return status;
 }

@@ -68,8 +68,8 @@ static gated_status run_pieces(const gated_pass *pass, gated_chain *chain, gated
         gated_status status = gated_chain_run(chain, &span, pass->masks ? pass->masks + t * pass->batch : NULL, t == 0);
         if (status != GATED_OK)
             return status;
-        if (to.base && span.in.base != to.base)
-            copy_rows(span.in, to, steps, pass->batch, is_end ? y_width : width);
+        if (!is_end && to.base)
+            copy_rows(span.in, to, steps, pass->batch, width);
         if (is_end)
             gated_clear_dead_steps(&span, to, y_width);
     }
@@ -170,6 +170,12 @@ static int is_resettable(const gated_model *model)
     return 1;
 }
 
+/* What packed sequences are for. */
+static int is_bare_stack(const gated_model *model)
+{
+    return model->num_layers == 1 && model->layers[0].stack && model->layers[0].is.masked == GATED_ZERO;
+}
+
 static gated_status run(const gated_model *model, const gated_sequence *s)
 {
     const gated_model_layer *first = &model->layers[0];
@@ -178,6 +184,8 @@ static gated_status run(const gated_model *model, const gated_sequence *s)
         status = gated_check_scratch(model, s->batch, s->seq_len);
     if (status != GATED_OK)
         return status;
+    if (s->batch_sizes && !is_bare_stack(model))
+        return GATED_BAD_SIZE;
     if (model->input_steps && s->seq_len != model->input_steps)
         return GATED_BAD_LENGTH;
     if (first->is.kind == GATED_EMBEDDING
@@ -185,10 +193,8 @@ static gated_status run(const gated_model *model, const gated_sequence *s)
         return GATED_BAD_INDEX;
     if (s->reset && !is_resettable(model))
         return GATED_NOT_RESETTABLE;
-    if (model->num_layers == 1 && first->stack && first->is.masked == GATED_ZERO)
+    if (is_bare_stack(model))
         return run_stack(first->stack, s);
-    if (s->batch_sizes)
-        return GATED_BAD_SIZE;
     gated_pass pass = {.model = model, .state = s->state, .initial = s->initial, .steps = s->seq_len, .batch = s->batch,
                        .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row},
                        .reset = {s->reset, s->reset_time, s->reset_row},

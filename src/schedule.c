@@ -239,7 +239,7 @@ gated_status gated_schedule_create(const gated_sequence *s, int directions, gate
     int has_holes = 0; /* a mask without is but lengths */
     if (s->batch_sizes)
         status = schedule_packed(s, schedule);
-    else if (status == GATED_OK && (s->lengths || s->mask))
+    else if (s->lengths || s->mask)
         status = sort_rows(s, schedule, &has_holes);
     if (status == GATED_OK && has_holes)
         status = list_times(s, schedule);

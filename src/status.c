@@ -10,7 +10,8 @@ const char *gated_status_string(gated_status status)
     switch (status) {
     case GATED_OK:             return "no error";
     case GATED_NO_MEMORY:      return "not enough memory";
-    case GATED_BAD_SIZE:       return "a size is out of range or does not fit its neighbours";
+    case GATED_BAD_SIZE:       return "a size is out of range or does not fit its neighbours, or a model's "
+                                      "description makes no sense";
     case GATED_BAD_LENGTH:     return "a length is negative, longer than the sequence or not what the model takes, or "
                                       "batch_sizes rises";
     case GATED_BAD_INDEX:      return "an id is negative or beyond its embedding";

@@ -68,15 +68,13 @@ void gated_stream_free(gated_stream *stream)
 
 float *gated_stream_state(gated_stream *stream)
 {
-    for (int l = 0; l < stream->model->num_layers; l++)
-        if (stream->chain.memory[l].stepper)
-            gated_stepper_settle(stream->chain.memory[l].stepper);
+    gated_chain_settle(&stream->chain);
     return stream->state;
 }
 
 void gated_stream_reset(gated_stream *stream, const unsigned char *rows)
 {
-    gated_stream_state(stream);
+    gated_chain_settle(&stream->chain);
     for (int64_t n = 0; n < stream->batch; n++)
         if (!rows || rows[n])
             gated_row_reset(&stream->chain, n);
@@ -86,7 +84,7 @@ gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes)
 {
     if (row < 0 || row >= stream->batch)
         return GATED_BAD_SIZE;
-    gated_stream_state(stream);
+    gated_chain_settle(&stream->chain);
     gated_row_save(&stream->chain, row, bytes);
     return GATED_OK;
 }
@@ -95,13 +93,15 @@ gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void 
 {
     if (row < 0 || row >= stream->batch)
         return GATED_BAD_SIZE;
-    gated_stream_state(stream);
+    gated_chain_settle(&stream->chain);
     return gated_row_restore(&stream->chain, row, bytes);
 }
 
 static gated_status run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row, float *y,
                         ptrdiff_t y_time, ptrdiff_t y_row)
 {
+    if (steps < 0)
+        return GATED_BAD_SIZE;
     if (stream->only) {
         gated_stepper_run(stream->only, steps, x, x_time, x_row, y, y_time, y_row);
         return GATED_OK;
@@ -129,9 +129,10 @@ static gated_status step(gated_stream *stream, const void *x, float *y)
         gated_stepper_step(stream->only, x, y);
         return GATED_OK;
     }
-    const ptrdiff_t width = stream->model->layers[0].is.input_size;
-    const ptrdiff_t y_width = stream->model->layers[stream->model->num_layers - 1].is.output_size;
-    return run(stream, 1, x, width * stream->batch, width, y, y_width * stream->batch, y_width);
+    const gated_layer *first = &stream->model->layers[0].is;
+    if (first->kind == GATED_EMBEDDING && !gated_ids_in_range(first, x, 1, 1, stream->batch, 1))
+        return GATED_BAD_INDEX;
+    return gated_chain_step(&stream->chain, NULL, stream->batch, x, y, stream->masks);
 }
 
 gated_status gated_stream_step(gated_stream *stream, const void *x, float *y)
@@ -151,29 +152,10 @@ gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x
     return status;
 }
 
-/* With room for a snapshot of every row, and for what two steps take and give. */
-static void warm(gated_stream *stream, unsigned char *rows, const float *x, float *y)
-{
-    const size_t size = gated_snapshot_size(stream->model);
-    for (int64_t n = 0; n < stream->batch; n++)
-        (void)gated_stream_save(stream, n, rows + n * size);
-    for (int turn = 0; turn < 2; turn++)
-        (void)gated_stream_step(stream, x, y);
-    for (int64_t n = 0; n < stream->batch; n++)
-        (void)gated_stream_restore(stream, n, rows + n * size);
-}
-
 gated_status gated_stream_warm(gated_stream *stream)
 {
-    const gated_model *model = stream->model;
-    unsigned char *rows = malloc(stream->batch * gated_snapshot_size(model));
-    float *x = calloc(stream->batch * (size_t)model->layers[0].is.input_size, sizeof *x);
-    float *y = malloc(stream->batch * (size_t)model->layers[model->num_layers - 1].is.output_size * sizeof *y);
-    const int is_complete = rows && x && y;
-    if (is_complete)
-        warm(stream, rows, x, y);
-    free(rows);
-    free(x);
-    free(y);
-    return is_complete ? GATED_OK : GATED_NO_MEMORY;
+    const uint64_t mode = gated_enter(stream->model);
+    gated_status status = gated_chain_warm(&stream->chain, NULL, stream->masks);
+    gated_leave(stream->model, mode);
+    return status;
 }

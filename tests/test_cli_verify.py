@@ -1,6 +1,7 @@
 """`gated-c verify` as a shell user meets it: the table, the verdict, the exit code."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +123,9 @@ def test_errors_name_the_file(capsys, args, message):
     captured = capsys.readouterr()
     assert re.fullmatch(f"gated-c: error: {message}\n", captured.err)
     assert captured.out == ""
+
+
+def test_no_framework_reads_the_files_of_audio_plug_ins(capsys):
+    Path("amp.nam").write_bytes((Path(__file__).parent.parent / "examples/amp.nam").read_bytes())
+    assert cli.main(["verify", "amp.nam"]) == 1
+    assert "gated-c: error: amp.nam: no framework reads" in capsys.readouterr().err

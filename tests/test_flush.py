@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import gated_c as gc
+from gated_c import cli
 
 SMALLEST = np.float32(np.finfo(np.float32).tiny)
 
@@ -64,3 +65,10 @@ def test_an_unknown_flag_of_a_file_is_an_error(tmp_path):
     native.save(halving(False).layers, tmp_path / "m.gated", flush_subnormals=2)
     with pytest.raises(gc.FormatError, match="gated_flags: unknown ones, 00000002"):
         gc.load(tmp_path / "m.gated")
+
+
+def test_convert_keeps_the_option(tmp_path):
+    old, new = tmp_path / "old.gated", tmp_path / "new.gated"
+    halving(True).save(old)
+    assert cli.main(["convert", str(old), str(new)]) == 0
+    assert gc.load(new).flush_subnormals

@@ -125,6 +125,19 @@ def changed_rtneural(index, **changes):
     return content
 
 
+def with_weight(value):
+    content, _ = nam_json()
+    return content | {"weights": [value, *content["weights"][1:]]}
+
+
+def changed_in_shape(shape):
+    return changed_rtneural(0) | {"in_shape": shape}
+
+
+def dense():
+    return {"type": "dense", "shape": [1], "weights": [[[1.0]], [0.0]]}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -132,23 +145,35 @@ def changed_rtneural(index, **changes):
         (lambda: changed_nam(weights={}), "weights: expected .* numbers, got dict"),
         (lambda: changed_nam(weights=["1"] * len(nam_json()[0]["weights"])), "numbers alone"),
         (lambda: changed_nam(config=3), "config: expected an object"),
-        (lambda: changed_nam(config={"input_size": 1, "hidden_size": 10**30, "num_layers": 1}), "weights: expected"),
+        (lambda: changed_nam(config={"input_size": 1, "hidden_size": 10**9, "num_layers": 1}), "weights: expected"),
+        (lambda: changed_nam(config={"input_size": 1, "hidden_size": 10**3000, "num_layers": 1}), "hidden_size"),
         (lambda: changed_nam(config={"input_size": 1, "hidden_size": -4, "num_layers": 1}), "hidden_size"),
-        (lambda: changed_nam(config={"input_size": 1, "hidden_size": 4, "num_layers": 10**30}), "weights: expected"),
+        (lambda: changed_nam(config={"input_size": 1, "hidden_size": 4, "num_layers": 10**9}), "weights: expected"),
+        (lambda: changed_nam(weights=[[1.0]] * len(nam_json()[0]["weights"])), "got lists"),
+        (lambda: with_weight(10**400), "numbers alone"),
+        (lambda: with_weight(True), "numbers alone"),
+        (lambda: with_weight(1e300), "within float32's range"),
         (list, "not a JSON object"),
         (lambda: changed_rtneural(0, weights=[]), "weights: expected kernel, recurrent_kernel, bias, got 0"),
         (lambda: changed_rtneural(0, weights=[[1], [[2], [3, 4]], [5]]), "equal lengths"),
+        (lambda: changed_rtneural(1, weights=[[["1"]], [None]]), "numbers alone"),
+        (lambda: changed_rtneural(1, weights=[[[10**400]], [0]]), "numbers alone"),
+        (lambda: changed_rtneural(0, shape=[10**4000]), "number of features"),
         (lambda: changed_rtneural(0, shape=[None, None, 7]), "kernel: expected"),
         (lambda: changed_rtneural(1, shape=[None, None, 7]), "expected 7 columns"),
         (lambda: changed_rtneural(1, shape=None), "number of features"),
         (lambda: changed_rtneural(1, type=3), "expected an object with a type"),
         (lambda: {"in_shape": [2], "layers": 3}, "layers: expected a list"),
         (lambda: {"in_shape": 3, "layers": [{"type": "dense", "shape": [1], "weights": []}]}, "in_shape: expected"),
+        (lambda: changed_in_shape([None, None, 3]), "in_shape: expected 2 features"),
+        (lambda: {"in_shape": [1], "layers": [dense()]}, "at least one LSTM, GRU or RNN"),
     ],
 )
 def test_broken_files_say_what_is_wrong(make, message, tmp_path):
-    with pytest.raises(gc.FormatError, match=message):
-        gc.load(written(tmp_path, make()))
+    path = written(tmp_path, make())
+    with pytest.raises(gc.FormatError, match=message) as caught:
+        gc.load(path)
+    assert str(caught.value).startswith(str(path))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +191,15 @@ def test_what_is_not_run_is_named(make, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", '{"architecture": "LSTM", "config"', '{"a": NaN}', '{"a": ' + "[" * 100_000, '{"\xff']
+    "text",
+    [
+        "{",
+        '{"architecture": "LSTM", "config"',
+        '{"a": NaN}',
+        '{"a": ' + "1" * 5000 + "}",
+        '{"a": ' + "[" * 100_000,
+        '{"\xff',
+    ],
 )
 def test_what_is_no_json_is_an_error(text, tmp_path):
     (tmp_path / "amp.nam").write_text(text, encoding="latin-1")

@@ -259,6 +259,15 @@ def test_the_initial_state_is_of_the_batch_or_of_one_row_for_all(cell, batch_fir
     assert all(same_bits(a, b[:, 0]) for a, b in zip(parts(one_state), parts(wanted_state), strict=True))
 
 
+def test_the_initial_state_of_one_row_may_be_lists():
+    rng = np.random.default_rng(0)
+    model = gc.Model([random_spec(rng, "lstm", 3, 4), random_spec(rng, "gru", 4, 5)])
+    x = rng.standard_normal((6, 2, 3), np.float32)
+    initial = ([[[0.5] * 4], [[0.25] * 4]], [[1.0] * 5])
+    arrays = (tuple(np.array(part, np.float32) for part in initial[0]), np.array(initial[1], np.float32))
+    assert same_bits(model(x, initial=initial)[0], model(x, initial=arrays)[0])
+
+
 def test_a_sequence_starts_from_the_initial_state_that_is_given():
     rng = np.random.default_rng(3)
     spec = random_spec(rng, "gru", 3, 5)

@@ -67,6 +67,10 @@ def test_pools_stay_inside_their_memory(checked):
     expect_clean(run(checked("soak"), 20, 2000, 1))
 
 
+def test_wrong_arguments_are_errors_and_buffers_may_overlap_where_they_may(checked):
+    expect_clean(run(checked("arguments")))
+
+
 def test_steps_that_allocate_nothing_stay_inside_their_memory(checked):
     expect_clean(run(checked("allocation", link=ALLOCATION)))
 

@@ -134,7 +134,7 @@ def test_a_stream_can_be_copied_and_pickled(stream, clone):
 
 
 def test_a_pool_cannot_be_pickled(model):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"pickle pool.snapshot\(ids\)"):
         pickle.dumps(model.pool(2))
 
 
@@ -205,8 +205,9 @@ def test_rows_of_a_snapshot(snapshot):
     assert np.array_equal(snapshot[1:].rows, snapshot.rows[1:])
     assert np.array_equal(snapshot[np.array([True, False, True])].rows, snapshot.rows[::2])
     assert repr(snapshot) == f"<gated_c.Snapshot of 3 rows, {snapshot.rows.nbytes} bytes>"
-    with pytest.raises(IndexError):
-        snapshot[N]
+    for beyond in (N, (0, 3), (slice(None), slice(0, 40))):
+        with pytest.raises(IndexError):
+            snapshot[beyond]
 
 
 def other_activation(rng):
@@ -322,6 +323,8 @@ def damaged_files(whole):
     yield "text", b"hello" * 100, "not a .npy file"
     yield "other type", whole.replace(b"|u1", b"|i1"), "rows: expected uint8"
     yield "objects", whole.replace(b"|u1", b"|O "), "object arrays|not a .npy file"
+    yield "a row less", whole.replace(b"(3, ", b"(2, "), "no bytes behind the array"
+    yield "more behind it", whole + b"\0", "no bytes behind the array"
     yield "huge", whole.replace(b"(3, ", b"(9999999999999, "), "not a .npy file|truncated"
 
 

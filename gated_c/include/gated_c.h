@@ -36,7 +36,7 @@ extern "C" {
 typedef enum {
     GATED_OK = 0,
     GATED_NO_MEMORY,        /* an allocation failed */
-    GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours */
+    GATED_BAD_SIZE,         /* a size is out of range, or does not fit its neighbours; a description makes no sense */
     GATED_BAD_LENGTH,       /* a length is negative or beyond seq_len, batch_sizes rises, or the model takes another seq_len */
     GATED_BAD_INDEX,        /* an id is negative or beyond its embedding */
     GATED_NOT_STREAMABLE,   /* a reverse direction needs the end of the sequence first */
@@ -165,7 +165,7 @@ typedef enum {
     GATED_POOL_MEAN,    /* their mean, */
     GATED_POOL_MAX,     /* their maximum, */
     GATED_POOL_FINAL,   /* the last, and of its last `count` features the first; all 0 for a row without such steps */
-    GATED_REPEAT,       /* a vector to `count` equal steps */
+    GATED_REPEAT,       /* a vector to `count` equal steps, all of which count */
     GATED_RESHAPE       /* the T x input numbers of a row to `count` x F; every step counts */
 } gated_kind;
 
@@ -275,9 +275,9 @@ typedef struct {
     const int64_t *lengths;       /* [N], 0..T in any order, or NULL */
     const unsigned char *mask;    /* mask[t*mask_time + n*mask_row], 0 = skip, or NULL; strides in bytes */
     ptrdiff_t mask_time, mask_row;
-    const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Only for a model of one stack. Then x and y are
-                                     packed time-major: step t has batch_sizes[t] rows, x_row and y_row apart; x_time
-                                     and y_time are ignored. */
+    const int64_t *batch_sizes;   /* [T], not rising, first = N; or NULL. Only for a model of one stack with GATED_ZERO,
+                                     else GATED_BAD_SIZE. Then x and y are packed time-major: step t has batch_sizes[t]
+                                     rows, x_row and y_row apart; x_time and y_time are ignored. */
     const unsigned char *reset;   /* reset[t*reset_time + n*reset_row], not 0 = a new sequence begins with that step of
                                      that row; or NULL; strides in bytes */
     ptrdiff_t reset_time, reset_row;
@@ -310,8 +310,8 @@ GATED_API float *gated_stream_state(gated_stream *stream);
  * convolutions keep to zero. Real-time safe. */
 GATED_API void gated_stream_reset(gated_stream *stream, const unsigned char *rows);
 
-/* Reads all weights and writes all scratch once, so that no later step meets a cold page; the state stays as it is. Fails
- * with GATED_NO_MEMORY. */
+/* Reads all weights and writes all scratch once, so that no later step or run meets a cold page; the state stays as it is.
+ * Takes as long as a run of up to 128 steps. Fails with GATED_NO_MEMORY. */
 GATED_API gated_status gated_stream_warm(gated_stream *stream);
 
 /* One tick: x [N, C], or int32_t ids [N], to y [N, F], contiguous; they may overlap. A pool gives what it has of the steps
@@ -319,8 +319,9 @@ GATED_API gated_status gated_stream_warm(gated_stream *stream);
  * safe. */
 GATED_API gated_status gated_stream_step(gated_stream *stream, const void *x, float *y);
 
-/* `steps` ticks: x[t*x_time + n*x_row + c], y likewise; the bits of that many calls of step. x and y do not
- * overlap. Fails like step. Real-time safe. */
+/* `steps` ticks: x[t*x_time + n*x_row + c], or int32_t ids x[t*x_time + n*x_row], to y[t*y_time + n*y_row + j]; the bits of
+ * that many calls of step. x and y must not overlap. Fails like step, and with GATED_BAD_SIZE for negative steps. Its time
+ * grows with `steps`, otherwise real-time safe. */
 GATED_API gated_status gated_stream_run(gated_stream *stream, int64_t steps, const void *x, ptrdiff_t x_time, ptrdiff_t x_row,
                                         float *y, ptrdiff_t y_time, ptrdiff_t y_row);
 
@@ -338,8 +339,9 @@ GATED_API gated_status gated_snapshot_check(const gated_model *model, const void
 GATED_API gated_status gated_stream_save(gated_stream *stream, int64_t row, void *bytes);
 GATED_API gated_status gated_stream_restore(gated_stream *stream, int64_t row, const void *bytes);
 
-/* Streams of one row that come and go: any of them tick at any time, in any order, in one pass over the weights. An id
- * belongs to one member of one pool, and is unknown once that is closed. A pool belongs to one thread at a time. */
+/* Streams of one row that come and go: any of them tick at any time, in any order, in one pass over the weights. An id is
+ * positive, belongs to one member of one pool, and is unknown once that is closed. A pool belongs to one thread at a time.
+ * A negative `count` is GATED_BAD_SIZE; with 0 the arrays may be NULL. */
 typedef struct gated_pool gated_pool;
 
 /* Memory for `capacity` members and their scratch; the model must outlive it. Fails as gated_stream_create does. *pool is
@@ -347,10 +349,14 @@ typedef struct gated_pool gated_pool;
 GATED_API gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **pool);
 GATED_API void gated_pool_free(gated_pool *pool);
 
+/* As gated_stream_warm: reads all weights and writes all scratch once, so that no later step meets a cold page; all members
+ * stay as they are. Takes as long as a few ticks of `capacity` members. Fails with GATED_NO_MEMORY. */
+GATED_API gated_status gated_pool_warm(gated_pool *pool);
+
 /* A member at its start. GATED_POOL_FULL if `capacity` are open. Real-time safe. */
 GATED_API gated_status gated_pool_open(gated_pool *pool, int64_t *id);
 
-/* Members that go on from where others are: ids [count], which may repeat, to forks [count]. All or none:
+/* Members that go on from where others are: ids [count], which may repeat, to forks [count], which may be ids. All or none:
  * GATED_UNKNOWN_ID, GATED_POOL_FULL. Real-time safe. */
 GATED_API gated_status gated_pool_fork(gated_pool *pool, int64_t count, const int64_t *ids, int64_t *forks);
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gated_c.arrays import Array
 from gated_c.errors import FormatError, UnsupportedError
-from gated_c.layers import Layer
+from gated_c.layers import Layer, validate_chain
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.names import shown
 from gated_c.spec import LayerSpec
@@ -128,7 +128,9 @@ def _read_network(kind: str, path: str, options: Mapping[str, Any]) -> list[Laye
     loader = import_module(f"gated_c.loaders.{_NETWORKS[kind]}")
     with _naming(path, broken=RecursionError):
         layers: list[Layer] = loader.read_network(path, **options)
-        return layers
+    with _naming(path):
+        validate_chain(layers)
+    return layers
 
 
 def _read_recurrent(kind: str, path: str, options: Mapping[str, Any]) -> list[LayerSpec]:

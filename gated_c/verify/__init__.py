@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_c.arrays import Array
+from gated_c.errors import UnsupportedError
 from gated_c.layers import Embedding
 from gated_c.loaders.file_kind import file_kind
 from gated_c.model import Model
@@ -46,13 +47,15 @@ def open_reference(
 ) -> Reference:
     """A file as the framework reads it that it belongs to; the arguments are those of `gated_c.load`.
 
-    Raises ``ImportError`` that says how to install the framework.
+    Raises ``ImportError`` that says how to install the framework, ``UnsupportedError`` where there is none.
     """
     kind = file_kind(path)
     if kind == "onnx":
         return OnnxReference(path, prefix or "")
     if kind in ("keras", "hdf5"):
         return KerasReference(path, config, alone=prefix is not None)
+    if kind == "json":
+        raise UnsupportedError("no framework reads the JSON of audio plug-ins: verify what it was exported from")
     return TorchReference(path)
 
 

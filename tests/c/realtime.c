@@ -1,5 +1,5 @@
-/* Steps of a warm stream under a kernel that kills the process at any system call but write and exit, and without a page
- * fault. Prints the faults. */
+/* All that a warm stream and a warm pool do, under a kernel that kills the process at any system call but write and exit, and
+ * without a page fault. Prints the faults. */
 #define _GNU_SOURCE
 #include "gated_c.h"
 
@@ -11,10 +11,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { ROWS = 2, STEPS = 20000, INPUT = 5, HIDDEN = 200, OUTPUT = 3 };
+enum { ROWS = 2, CAPACITY = 300, STEPS = 20000, ROUNDS = 10, INPUT = 5, HIDDEN = 200, OUTPUT = 3 };
 
 static float numbers[4 * HIDDEN * HIDDEN];
-static float x[ROWS * INPUT], y[ROWS * OUTPUT];
+static float x[CAPACITY * INPUT], y[CAPACITY * OUTPUT];
+static int64_t ids[CAPACITY];
+static unsigned char bytes[1 << 14];
 
 static gated_model *create_model(void)
 {
@@ -51,24 +53,61 @@ static int step(gated_stream *stream, int steps)
     return 0;
 }
 
+/* All members that a pool has room for, half of them forks. */
+static int live_once(gated_pool *pool, gated_stream *stream)
+{
+    int failed = 0;
+    for (int i = 0; i < CAPACITY / 2; i++)
+        failed |= gated_pool_open(pool, &ids[i]);
+    failed |= gated_pool_fork(pool, CAPACITY / 2, ids, ids + CAPACITY / 2);
+    failed |= gated_pool_step(pool, 7, ids, x, y);
+    failed |= gated_pool_step(pool, CAPACITY, ids, x, y);
+    failed |= gated_pool_save(pool, ids[1], bytes) || gated_stream_restore(stream, 1, bytes);
+    failed |= gated_stream_save(stream, 0, bytes) || gated_pool_restore(pool, ids[2], bytes);
+    failed |= gated_stream_run(stream, CAPACITY / ROWS, x, ROWS * INPUT, INPUT, y, ROWS * OUTPUT, OUTPUT);
+    gated_stream_reset(stream, NULL);
+    failed |= gated_pool_reset(pool, CAPACITY, ids);
+    failed |= gated_pool_idle(pool, 0, ids) != CAPACITY;
+    failed |= gated_pool_close(pool, CAPACITY, ids);
+    return failed;
+}
+
+static int live(gated_pool *pool, gated_stream *stream)
+{
+    int failed = step(stream, STEPS);
+    for (int i = 0; i < ROUNDS; i++)
+        failed |= live_once(pool, stream);
+    return failed;
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         numbers[i] = (float)(i % 13) / 100 - 0.06f;
     gated_model *model = create_model();
     gated_stream *stream = NULL;
-    if (!model || gated_stream_create(model, ROWS, &stream) || gated_stream_warm(stream))
+    gated_pool *pool = NULL;
+    if (!model || gated_stream_create(model, ROWS, &stream) || gated_stream_warm(stream)
+        || gated_pool_create(model, CAPACITY, &pool) || gated_pool_warm(pool))
         return 2;
+    for (int i = 0; i < CAPACITY; i++) /* the program's own pages, as below */
+        ids[i] = 1;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = 1;
+    for (int i = 0; i < CAPACITY * INPUT; i++)
+        x[i] = 1;
+    for (int i = 0; i < CAPACITY * OUTPUT; i++)
+        y[i] = 1;
     page_faults(); /* so that its own pages are there */
 
     const long before = page_faults();
-    const int failed = step(stream, STEPS);
+    const int failed = live(pool, stream);
     const long faults = page_faults() - before;
     printf("%ld page faults\n", faults);
     fflush(stdout);
 
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
         return 3;
-    const int failed_here = step(stream, STEPS);
+    const int failed_here = live(pool, stream);
     syscall(SYS_exit, failed || failed_here || faults); /* exit() makes other calls */
 }

@@ -39,7 +39,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FormatError(f"expected at most {_MOST_BYTES >> 20} MiB of JSON, got {size >> 20}")
     try:
         content = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of syntax, encoding or an integer of thousands of digits
         raise FormatError(f"JSON: {error}") from None
     if not isinstance(content, dict):
         raise FormatError(f"expected a JSON object, got a {type(content).__name__}")
@@ -47,4 +47,4 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise FormatError(f"JSON: {name} is no number there")
+    raise ValueError(f"{name} is no number there")

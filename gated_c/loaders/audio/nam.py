@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Dense, Layer
+from gated_c.loaders.audio.numbers import float32_array, is_size
 from gated_c.loaders.names import shown
 from gated_c.spec import Array, LayerSpec
 
@@ -40,7 +40,7 @@ def read(content: Mapping[str, Any]) -> list[Layer]:
 
 def _size(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
-    if type(value) is not int or value < 1:
+    if not is_size(value):
         raise FormatError(f"config: {name}: expected a positive number, got {shown(repr(value))}")
     return value
 
@@ -69,10 +69,9 @@ class _Weights:
         if not isinstance(values, list) or len(values) != expected:
             got = len(values) if isinstance(values, list) else type(values).__name__
             raise FormatError(f"weights: expected {expected} numbers, got {got}")
-        if not all(type(value) in (float, int) for value in values):
-            raise FormatError("weights: expected numbers alone")
-        with np.errstate(over="ignore", under="ignore"):
-            self._values: npt.NDArray[np.float32] = np.array(values, float).astype(np.float32)
+        self._values = float32_array(values, "weights")
+        if self._values.ndim != 1:
+            raise FormatError("weights: expected numbers, got lists of them")
         self._at = 0
 
     def take(self, *shape: int) -> Array:

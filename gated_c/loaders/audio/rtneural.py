@@ -7,14 +7,12 @@ activations for recurrent layers, whatever the file says: an LSTM's and a GRU's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Layer, Unmask
+from gated_c.loaders.audio.numbers import float32_array, is_size
 from gated_c.loaders.keras.config import KerasLayer
 from gated_c.loaders.keras.layers import read_chain
 from gated_c.loaders.keras.recurrent import Dialect
@@ -47,11 +45,14 @@ def read(content: Mapping[str, Any]) -> list[Layer]:
         arrays[layer.path] = entry.get("weights", [])
     path.insert(0, KerasLayer("InputLayer", {}, name="input", input_shape=[None, None, features]))
     chain = read_chain(path, _Weights(arrays), Dialect(keras=3, masked="repeat"))
-    return [layer for layer in chain if not isinstance(layer, Unmask)]  # there are no masks
+    layers = [layer for layer in chain if not isinstance(layer, Unmask)]  # there are no masks
+    if layers and layers[0].input_size != features:
+        raise FormatError(f"in_shape: expected {layers[0].input_size} features, as the first layer, got {features}")
+    return layers
 
 
 def _features(shape: Any, where: str) -> int:
-    if not isinstance(shape, list) or not shape or type(shape[-1]) is not int or shape[-1] < 1:
+    if not isinstance(shape, list) or not shape or not is_size(shape[-1]):
         raise FormatError(f"{where}: expected a list that ends with the number of features, got {shown(repr(shape))}")
     return int(shape[-1])
 
@@ -95,17 +96,10 @@ class _Weights:
         if not isinstance(lists, list) or len(lists) != len(names):
             got = len(lists) if isinstance(lists, list) else type(lists).__name__
             raise FormatError(f"{owner.name}: weights: expected {', '.join(names) or 'none'}, got {got} arrays")
-        arrays = {name: _array(values, f"{owner.name}: {name}") for name, values in zip(names, lists, strict=True)}
+        arrays = {
+            name: float32_array(values, f"{owner.name}: {name}") for name, values in zip(names, lists, strict=True)
+        }
         units = owner.config["units"]
         if owner.class_name in ("Dense", "Conv1D") and arrays["kernel"].shape[-1] != units:
             raise FormatError(f"{owner.name}: kernel: expected {units} columns, got {arrays['kernel'].shape}")
         return arrays
-
-
-def _array(values: Sequence[Any], where: str) -> npt.NDArray[np.float32]:
-    try:
-        array = np.array(values, float)
-    except (ValueError, TypeError, OverflowError):
-        raise FormatError(f"{where}: expected numbers in lists of equal lengths") from None
-    with np.errstate(over="ignore", under="ignore"):
-        return array.astype(np.float32)

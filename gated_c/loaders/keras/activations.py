@@ -113,4 +113,7 @@ def number(config: Mapping[str, Any], name: str, default: Any) -> Any:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FormatError(f"{name}: expected a number, got {shown(repr(value))}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise FormatError(f"{name}: expected a float64, got {shown(repr(value))}") from None

@@ -263,7 +263,7 @@ def _numbers(value: Any, name: str) -> npt.NDArray[np.float64]:
     try:
         if value is not None:
             return np.atleast_1d(np.squeeze(np.asarray(value, float)))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise FormatError(f"{name}: expected numbers, got {shown(repr(value))}")
 

@@ -157,7 +157,8 @@ def _written(node: fx.Node) -> list[fx.Node]:
         return [value for value in leaves(node.kwargs["out"]) if isinstance(value, fx.Node)]
     in_place = name.endswith("_") and not name.endswith("__") and name not in _HARMLESS
     if in_place or node.kwargs.get("inplace") or node.target in IN_PLACE_OPERATORS or name == "__setitem__":
-        return node.all_input_nodes[:1]
+        first: list[fx.Node] = node.all_input_nodes[:1]
+        return first
     return []
 
 
