@@ -49,9 +49,11 @@ int main(void)
         weights[i] = (float)rand() / (float)RAND_MAX * 0.2f - 0.1f;
     for (int cell = GATED_LSTM; cell <= GATED_GRU; cell++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            const gated_layer layer = {
+            const gated_recurrent recurrent = {
                 .cell = (gated_cell)cell, .input_size = 1, .hidden_size = sizes[i], .num_directions = 1,
                 .weights = {{.weight_ih = weights, .weight_hh = weights, .bias_ih = weights, .bias_hh = weights}}};
+            const gated_layer layer = {.kind = GATED_STACK, .input_size = 1, .output_size = sizes[i], .stack = &recurrent,
+                                       .count = 1};
             gated_model *model;
             gated_stream *stream;
             if (gated_model_create(&layer, 1, 0, &model) || gated_stream_create(model, 1, &stream))

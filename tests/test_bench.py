@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import engine, peers, pool
+from bench import engine, native, peers, pool
 from bench.case import Case
 from bench.compare import compare
 from bench.measure import Effort, check
@@ -37,6 +37,13 @@ def test_pools_and_what_stands_beside_them_pass_the_check(streams: int) -> None:
 def test_splitting_at_resets_passes_it_too(cell: str) -> None:
     case = Case(cell, 3, 5, batch=2, seq_len=4, resets=((0, 1), (2, 0), (2, 1)))
     check({"split": engine.Split(case)}, case)
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="a step in C needs a C compiler")
+def test_steps_in_c_are_timed_for_every_size() -> None:
+    times = native.c_steps(1)
+    assert {cell for cell, _ in times} == {"lstm", "gru"}
+    assert all(0 < microseconds < 1e3 for microseconds in times.values())
 
 
 def test_a_wrong_engine_is_not_timed() -> None:
