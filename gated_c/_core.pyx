@@ -650,8 +650,10 @@ cdef class PoolEngine:
     def warm(self):
         """Read all weights and write all scratch once, so that no later step meets a cold page. Takes as long as a
         few steps of ``capacity`` members, all of which stay as they are."""
-        self._check_free()
-        check(gated_pool_warm(self.pool))
+        take(&self.busy, "pool")
+        cdef gated_status status = gated_pool_warm(self.pool)
+        gated_lower(&self.busy)
+        check(status)
 
     def open(self):
         """The id of a new member, at its start. Raises ``RuntimeError`` if ``capacity`` are open."""
