@@ -1,12 +1,13 @@
 import dataclasses
 import subprocess
+import threading
 
 import numpy as np
 import pytest
 
 import gated_c as gc
 from gated_c.spec import GATES, LayerSpec
-from tests.build_core import ROOT, compiler
+from tests.build_core import ROOT, build, compiler
 
 #: Instruction sets of this machine, and those under the promise of equal bits.
 USABLE = [isa.name for isa in gc.cpu_info().isas if isa.usable]
@@ -72,3 +73,33 @@ def same_bits(a, b):
     return a.shape == b.shape and np.array_equal(
         np.ascontiguousarray(a).view(np.uint32), np.ascontiguousarray(b).view(np.uint32)
     )
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """A C program that opens and runs .gated files: tests/c/gated_file.c."""
+    cc = compiler("gcc") or compiler("clang")
+    if cc is None:
+        pytest.skip("needs a C compiler")
+    return build(cc, "tests/c/gated_file.c", tmp_path_factory.mktemp("program"))
+
+
+def told_to_threads(call):
+    """What three threads in the same ``call`` are told, until one is."""
+    told = []
+
+    def work():
+        for _ in range(5000):
+            if told:
+                return
+            try:
+                call()
+            except RuntimeError as error:
+                told.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return set(told)

@@ -24,14 +24,6 @@ STEPS, BATCH = 3, 2
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    cc = compiler("gcc") or compiler("clang")
-    if cc is None:
-        pytest.skip("needs a C compiler")
-    return build(cc, "tests/c/gated_file.c", tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture(scope="module")
 def checked(program, tmp_path_factory):
     """The same under Clang's sanitizers, if it is there."""
     if compiler("clang") is None:

@@ -17,7 +17,6 @@ import gated_c as gc
 from gated_c._core import packing
 from gated_c.cli import main
 from gated_c.loaders.safetensors_file import open_safetensors
-from tests.build_core import build, compiler
 
 MODELS = gated_models()
 
@@ -141,14 +140,6 @@ def test_a_copy_by_the_safetensors_library_is_read(path, tmp_path):
     x = input_of(make(), 3, 2)
     save_file(load_file(path), tmp_path / "copy.gated", open_safetensors(path)[1])
     assert same_bits(results(gc.load(tmp_path / "copy.gated"), x), results(make(), x))
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    cc = compiler("gcc") or compiler("clang")
-    if cc is None:
-        pytest.skip("needs a C compiler")
-    return build(cc, "tests/c/gated_file.c", tmp_path_factory.mktemp("program"))
 
 
 def in_c(program, path, x):

@@ -1,13 +1,12 @@
 """Streams that come and go: the bits of each are those of a stream of its own, whoever else ticks."""
 
 import subprocess
-import threading
 import time
 
 import numpy as np
 import pytest
 from chains import ANYWHERE, OF_SEQUENCES, floats, random_layers
-from conftest import EXACT, TORCH_CELLS, random_spec, same_bits
+from conftest import EXACT, TORCH_CELLS, random_spec, same_bits, told_to_threads
 
 import gated_c as gc
 from gated_c import layers as L
@@ -375,21 +374,10 @@ def test_the_model_may_go_while_its_pool_lives():
 
 def test_two_threads_in_one_pool_are_told():
     pool = make(hidden_size=1024).pool(2)
-    id, x, told = pool.open(), inputs(1), []
+    id, x = pool.open(), inputs(1)
 
-    def work():
-        for _ in range(5000):
-            if told:
-                return
-            try:
-                pool.step([id], x)
-                pool.reset(id)
-            except RuntimeError as error:
-                told.append(str(error))
+    def call():
+        pool.step([id], x)
+        pool.reset(id)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert set(told) == {"pool: in use by another thread; a pool belongs to one thread at a time"}
+    assert told_to_threads(call) == {"pool: in use by another thread; a pool belongs to one thread at a time"}

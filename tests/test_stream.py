@@ -1,10 +1,8 @@
 """Live sequences: what a stream takes, keeps and refuses. Equal bits are tested in test_bits.py."""
 
-import threading
-
 import numpy as np
 import pytest
-from conftest import TORCH_CELLS, parts, random_spec, random_state, same_bits, state_of
+from conftest import TORCH_CELLS, parts, random_spec, random_state, same_bits, state_of, told_to_threads
 
 import gated_c as gc
 
@@ -205,24 +203,8 @@ def test_the_model_may_go_while_its_stream_lives(x):
 def test_two_threads_in_one_stream_are_told():
     stream = make(hidden_size=1024).stream()
     x = np.zeros((1, C), np.float32)
-    told = []
-
-    def work():
-        for _ in range(5000):
-            if told:
-                return
-            try:
-                stream.step(x)
-            except RuntimeError as error:
-                told.append(str(error))
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told
-    assert set(told) == {"stream: in use by another thread; a stream belongs to one thread at a time"}
+    told = told_to_threads(lambda: stream.step(x))
+    assert told == {"stream: in use by another thread; a stream belongs to one thread at a time"}
 
 
 def test_states_round_trip_between_a_stream_and_a_sequence_call(x):
