@@ -157,6 +157,12 @@ cdef extern from "gated_c.h" nogil:
 
     enum:
         GATED_FLUSH_SUBNORMALS
+        GATED_BFLOAT16
+        GATED_BFLOAT16_DOT
+        GATED_INT8
+        GATED_INPUTS_FLOAT32
+        GATED_INPUTS_BFLOAT16
+        GATED_ALL_FLAGS
 
     gated_status gated_model_create(const gated_layer *layers, int num_layers, unsigned flags, gated_model **model)
     void gated_model_free(gated_model *model)
@@ -190,6 +196,7 @@ cdef extern from "gated_c.h" nogil:
     size_t gated_trace_gates_size(const gated_model *model, int64_t seq_len, int64_t batch)
 
     ctypedef struct gated_sequence:
+        int threads
         int64_t seq_len
         int64_t batch
         const void *x

@@ -258,7 +258,7 @@ static gated_status read_file(gated_reader *reader, const unsigned char *bytes, 
     if (!reader->text)
         return GATED_NO_MEMORY;
     const ptrdiff_t length = check_sum(reader);
-    reader->is_newer = reader->flags > GATED_FLUSH_SUBNORMALS;
+    reader->is_newer = reader->flags > GATED_ALL_FLAGS;
     return length < 0 ? GATED_BAD_FILE : read_layers(reader, length);
 }
 

@@ -78,9 +78,18 @@ static int ends_flipped(const gated_layer *layers, int num_layers)
     return 0;
 }
 
+/* At most one width of the weights, and what refines it. */
+static int are_flags_sound(unsigned flags)
+{
+    const unsigned inputs = flags & (GATED_INPUTS_FLOAT32 | GATED_INPUTS_BFLOAT16);
+    if (flags & GATED_INT8)
+        return !(flags & (GATED_BFLOAT16 | GATED_BFLOAT16_DOT)) && !(inputs & (inputs - 1));
+    return !inputs && (flags & GATED_BFLOAT16 || !(flags & GATED_BFLOAT16_DOT));
+}
+
 static gated_status check(const gated_layer *layers, int num_layers, unsigned flags)
 {
-    if (num_layers < 1 || ends_flipped(layers, num_layers) || flags > GATED_FLUSH_SUBNORMALS)
+    if (num_layers < 1 || ends_flipped(layers, num_layers) || flags > GATED_ALL_FLAGS || !are_flags_sound(flags))
         return GATED_BAD_SIZE;
     for (int l = 0; l < num_layers; l++) {
         const gated_layer *layer = &layers[l];

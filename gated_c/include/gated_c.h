@@ -195,9 +195,17 @@ typedef struct gated_stream gated_stream;
 
 /* What a model can be told, to be added up. */
 enum {
-    GATED_FLUSH_SUBNORMALS = 1 /* Numbers below 1.2e-38 become 0 (FTZ and DAZ), for the length of each call: a state that
+    GATED_FLUSH_SUBNORMALS = 1, /* Numbers below 1.2e-38 become 0 (FTZ and DAZ), for the length of each call: a state that
                                   fades in silence then costs no more than another. x86 and ARM may take a different side
                                   of that border. */
+    GATED_BFLOAT16 = 2,         /* The weights of recurrent layers are rounded to bfloat16; all arithmetic is float32. */
+    GATED_BFLOAT16_DOT = 4,     /* With GATED_BFLOAT16: so are x and h on their way into products, where the CPU multiplies
+                                  bfloat16; its bits are then those of that CPU's instruction. Elsewhere without effect. */
+    GATED_INT8 = 8,             /* The weights of recurrent layers are rounded to 8-bit integers, one scale a row; products
+                                  are exact integers of those and of x and h, rounded alike. */
+    GATED_INPUTS_FLOAT32 = 16,  /* With GATED_INT8: products of x stay float32, */
+    GATED_INPUTS_BFLOAT16 = 32, /* or have weights of bfloat16. */
+    GATED_ALL_FLAGS = 63
 };
 
 /* Packs the weights of a chain layers[num_layers] for the chosen instruction set; they may be freed afterwards. `flags`: of
@@ -264,6 +272,7 @@ GATED_API size_t gated_trace_gates_size(const gated_model *model, int64_t seq_le
  * length, or masked, leave its state alone and set y to zero. The reverse direction starts at each row's last live step.
  * x, y and state must not overlap. */
 typedef struct {
+    int threads;                  /* at most so many, the caller's one of them; 0: as many as pay for this work */
     int64_t seq_len;              /* T of x, may be 0; 1 for a vector */
     int64_t batch;                /* N, may be 0 */
     const void *x;                /* float x[t*x_time + n*x_row + c]; of a model that begins with an embedding int32_t ids
