@@ -365,6 +365,15 @@ def test_more_behind_the_tensors_is_a_broken_file(checked, path):
     assert "broken" in error(checked, path)
 
 
+def test_numbers_that_are_not_aligned_are_a_broken_file(checked, tmp_path):
+    MODELS["lstm_bfloat16"].save(tmp_path / "m.gated", golden=np.zeros((1, 1, 3), np.float32))
+    entry = '"golden.q": {"dtype": "I8", "shape": [%d], "data_offsets": [0, %d]}, '
+    for size, is_read in ((2, False), (4, True)):
+        path = tmp_path / f"{size}.gated"
+        write_with(path, tmp_path / "m.gated", {"golden.q": np.zeros(size, np.int8)}, entry % (size, size))
+        assert (run(checked, "describe", path).returncode == 0) == is_read
+
+
 def test_two_tensors_of_one_name_are_a_broken_file(checked, path):
     one = np.float32([1])
     rewrite(path, lambda core: core, load_file(path) | {"golden.x": one, "golden.y": one})
@@ -435,8 +444,9 @@ def test_damage_at_every_byte_ends_in_a_status_and_takes_little_memory(tmp_path,
         pytest.skip(f"needs {name}")
     sanitize = SANITIZE if name == "clang" else ()
     program = build(cc, "tests/c/damaged_file.c", tmp_path, link=WRAPPED, sanitize=sanitize)
-    for model in ("projected", "lstm_general", "embedding_of_mask", "conv", "reshape"):
-        MODELS[model].save(tmp_path / model, packed=model in ("projected", "embedding_of_mask"))
+    packed = ("projected", "embedding_of_mask", "embedding_int8")
+    for model in (*packed, "lstm_general", "conv", "reshape", "lstm_bfloat16", "peepholes_int8_bfloat16"):
+        MODELS[model].save(tmp_path / model, packed=model in packed)
         done = run(program, tmp_path / model)
         assert done.returncode == 0, (model, done.stdout, done.stderr)
 
