@@ -265,9 +265,9 @@ cdef class Engine:
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
-    def __cinit__(self, layers, bint flush_subnormals, np.ndarray packed=None):
-        """From a validated chain; ``packed`` float32 [K], read where it lies, is that of an equal one on the
-        instruction set in use. ``FormatError`` if it cannot be."""
+    def __cinit__(self, layers, unsigned flags, np.ndarray packed=None):
+        """From a validated chain and flags of gated_c.h; ``packed`` float32 [K], read where it lies, is that of an
+        equal one on the instruction set in use. ``FormatError`` if it cannot be."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
         cdef gated_layer *described = <gated_layer *>memory.at
@@ -280,7 +280,6 @@ cdef class Engine:
             else:
                 describe_stack(layer, &described[index], alive)
             self.step_work += layer.num_parameters
-        cdef unsigned flags = GATED_FLUSH_SUBNORMALS if flush_subnormals else 0
         cdef gated_packed weights
         cdef gated_status status
         if packed is None:

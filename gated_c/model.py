@@ -60,7 +60,8 @@ class Model:
         self.recurrent = tuple(layer for layer in layers if isinstance(layer, LayerSpec))
         self.flush_subnormals = bool(flush_subnormals)
         packed_weights = _packed.get(chosen_isa()) if _packed else None
-        self._engine = Engine(self.layers, self.flush_subnormals, packed_weights)
+        flags = int(self.flush_subnormals)  # GATED_FLUSH_SUBNORMALS is 1
+        self._engine = Engine(self.layers, flags, packed_weights)
         self._pickled: tuple[Any, ...] = (partial(Model, flush_subnormals=self.flush_subnormals), (self.layers,))
 
     @cached_property
