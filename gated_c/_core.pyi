@@ -11,6 +11,8 @@ _Floats = npt.NDArray[np.float32]
 _Ids = npt.NDArray[np.int64]
 _Rows = npt.NDArray[np.uint8]
 
+FLAGS: dict[str, int]
+
 class Engine:
     input_size: int
     output_size: int

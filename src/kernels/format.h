@@ -3,7 +3,8 @@
 
 /* Per product, shared by its cells: the tiles of all sizes. */
 #define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
-    static const product_traits OF_FORMAT(name) = {gate_count, input_feeds, recurrent_feeds, OF_FORMAT(GATED_FORMAT)}; \
+    static const product_traits OF_FORMAT(name) = {gate_count, input_feeds, recurrent_feeds,                           \
+                                                   CONCAT(GATED_FORMAT_, FORMAT)};                                     \
     static NOINLINE void OF_FORMAT(step_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,         \
                                                 int first, int last, int backward, finish_function *finish)            \
     {                                                                                                                  \
