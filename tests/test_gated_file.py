@@ -365,13 +365,29 @@ def test_more_behind_the_tensors_is_a_broken_file(checked, path):
     assert "broken" in error(checked, path)
 
 
-def test_numbers_that_are_not_aligned_are_a_broken_file(checked, tmp_path):
-    MODELS["lstm_bfloat16"].save(tmp_path / "m.gated", golden=np.zeros((1, 1, 3), np.float32))
-    entry = '"golden.q": {"dtype": "I8", "shape": [%d], "data_offsets": [0, %d]}, '
-    for size, is_read in ((2, False), (4, True)):
-        path = tmp_path / f"{size}.gated"
-        write_with(path, tmp_path / "m.gated", {"golden.q": np.zeros(size, np.int8)}, entry % (size, size))
-        assert (run(checked, "describe", path).returncode == 0) == is_read
+def put_in_front(path, size):
+    """The file with that many bytes as a tensor before all others."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header, body = json.loads(content[8:start]), bytes(size) + content[start:]
+    metadata = header.pop("__metadata__")
+    for entry in header.values():
+        entry["data_offsets"] = [size + offset for offset in entry["data_offsets"]]
+    header = {"golden.q": {"dtype": "I8", "shape": [size], "data_offsets": [0, size]}, **header}
+    crc = zlib.crc32((metadata["gated_layers"] + metadata["gated_core"] + metadata["gated_flags"]).encode())
+    for name in sorted(header):
+        crc = zlib.crc32(body[slice(*header[name]["data_offsets"])], crc)
+    text = json.dumps({"__metadata__": metadata | {"gated_crc32": f"{crc:08x}"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(1, False), (2, False), (4, True)])
+def test_numbers_that_are_not_aligned_are_a_broken_file(checked, tmp_path, size, is_read):
+    MODELS["lstm_bfloat16"].save(tmp_path / "m.gated")
+    put_in_front(tmp_path / "m.gated", size)
+    assert (run(checked, "describe", tmp_path / "m.gated").returncode == 0) == is_read
+    assert gc.load(tmp_path / "m.gated").dtype == "bfloat16"
 
 
 def test_two_tensors_of_one_name_are_a_broken_file(checked, path):
