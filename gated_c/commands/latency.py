@@ -9,6 +9,7 @@ from pathlib import Path
 from gated_c import latency, verify
 from gated_c.commands.arguments import Commands, add_command, add_model, load, positive
 from gated_c.console import naming, print_table
+from gated_c.picture import picture
 
 
 def add(commands: Commands) -> None:
@@ -24,7 +25,7 @@ def add(commands: Commands) -> None:
 def _latency(args: argparse.Namespace) -> None:
     model = load(args)
     x = verify.random_input(model, (args.batch, None) if model.batch_first else (None, args.batch))
-    with nullcontext() if args.plot is None else latency.picture(args.plot) as draw:
+    with nullcontext() if args.plot is None else picture(args.plot, 8, 4) as figure:
         with naming(args.file):
             times = latency.step_latencies(model, x, args.steps)
         title = f"{args.file}: {args.steps:,} steps, N = {args.batch}, {model.isa}"
@@ -32,5 +33,5 @@ def _latency(args: argparse.Namespace) -> None:
         print(title)
         print(*latency.histogram_lines(times), sep="\n")
         print_table(("", "ns"), rows, text_columns=1)
-        if draw is not None:
-            draw(times, title)
+        if figure is not None:
+            latency.draw(times, title, figure)
