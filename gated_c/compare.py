@@ -59,8 +59,8 @@ def compare(
     counts = steps.at_the_end(model, given)
     error, _ = _error(y[counts], narrow_y[counts])
     return Comparison(
-        reference=_described(model),
-        narrow=_described(narrow),
+        reference=str(model._options),
+        narrow=str(narrow._options),
         layers=tuple(layers),
         output=error,
         rows=int(counts.sum()),
@@ -151,7 +151,7 @@ def _states(layers: Sequence[LayerSpec], state: Any, batch: int, unbatched: bool
 
 
 def _model(layers: Sequence[Layer], like: Model) -> Model:
-    return Model(layers, flush_subnormals=like.flush_subnormals)
+    return Model(layers, **like._options._asdict())
 
 
 def _whole(model: Model, x: Any, state: Any, lengths: Any, mask: Any) -> Array:
@@ -229,10 +229,6 @@ def _changed(model: Model, y: Array, narrow_y: Array, counts: Mask) -> float | N
         return None
     largest = (array[counts].reshape(-1, results, y.shape[-1] // results).argmax(-1) for array in (y, narrow_y))
     return float(np.not_equal(*largest).any(-1).mean())
-
-
-def _described(model: Model) -> str:
-    return "float32"
 
 
 def _check_same(model: Any, narrow: Any) -> None:

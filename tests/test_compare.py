@@ -125,6 +125,25 @@ def test_growth_tells_errors_that_build_up(rng):
     assert not layer.grows
 
 
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"dtype": "bfloat16", "arithmetic": "bfloat16"}, "bfloat16 with bfloat16 arithmetic"),
+        ({"dtype": "int8"}, "int8"),
+        ({"dtype": "int8", "inputs": "float32"}, "int8 with float32 inputs"),
+    ],
+)
+def test_narrow_models_are_run_as_they_are_and_named(rng, to, name):
+    model = gc.Model([random_spec(rng, "gru", 3, 40)])
+    narrow = model.to(**to)
+    x = floats(rng, 7, 4, 3)
+    found = gc.compare(model, narrow, x)
+    assert (found.reference, found.narrow) == ("float32", name)
+    assert found.layers[0].error == error(model(x)[0], narrow(x)[0])
+    assert gc.compare(narrow, narrow, x).output == (0, 0)
+
+
 # Several layers
 
 
@@ -187,9 +206,10 @@ def chains(rng):
 
 @pytest.mark.parametrize("name", [name for name, _ in chains(np.random.default_rng(0))])
 @pytest.mark.parametrize("with_state", [False, True])
-def test_layers_run_as_they_do_within_the_network(rng, name, with_state):
-    layers = dict(chains(rng))[name]
-    model, narrow = models(*layers)
+@pytest.mark.parametrize("to", [{"dtype": "bfloat16"}, {"dtype": "int8"}, {"dtype": "int8", "inputs": "float32"}])
+def test_layers_run_as_they_do_within_the_network(rng, name, with_state, to):
+    model = gc.Model(dict(chains(rng))[name])
+    narrow = model.to(**to)
     x = floats(rng, 6, 4, 3)
     x[[1, 4], [2, 0]] = 0.25
     state = None
