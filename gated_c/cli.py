@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import gated_c as gc
-from gated_c.commands import bench, convert, cpu, info, latency, run, verify
+from gated_c.commands import bench, compare, convert, cpu, info, latency, run, verify
 from gated_c.console import describe, naming_output, say
 
 INTERRUPTED = 128 + 2  # what a shell reports for a process that SIGINT ended, ...
@@ -81,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gated-c", description="Run LSTM, GRU and RNN networks from their files.")
     parser.add_argument("--version", action="version", version=f"gated-c {gc.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (info, run, convert, verify, bench, latency, cpu):
+    for command in (info, run, convert, verify, compare, bench, latency, cpu):
         command.add(commands)
     return parser

@@ -189,7 +189,8 @@ class LayerSpec:
             if name.endswith(suffixes)
         }
         input_size = self.input_size if index == 0 else self.output_size
-        return replace(self, num_layers=1, input_size=input_size, weights=weights)
+        directions = slice(index * self.num_directions, (index + 1) * self.num_directions)
+        return replace(self, num_layers=1, input_size=input_size, weights=weights, h_limit=self.h_limit[directions])
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every weight that this module must have; no others but `initial_shapes`."""

@@ -12,6 +12,7 @@ import numpy as np
 import gated_c as gc
 from gated_c import npy
 from gated_c.console import naming
+from gated_c.options import DTYPES
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -67,6 +68,32 @@ def load(args: argparse.Namespace) -> gc.Model:
             backend=args.backend,
             clip=args.clip,
         )
+
+
+def add_narrow(parser: argparse.ArgumentParser, *, required: bool = False) -> Any:
+    """``--to`` and what goes with it. Returns the group of what excludes ``--to``."""
+    instead = parser.add_mutually_exclusive_group(required=required)
+    instead.add_argument("--to", choices=DTYPES, help="dtype of the weights of recurrent layers")
+    parser.add_argument(
+        "--arithmetic", choices=("float32", "bfloat16"), help="of products with bfloat16 weights (default: float32)"
+    )
+    parser.add_argument(
+        "--inputs", choices=("int8", "float32", "bfloat16"), help="of products of x in an int8 model (default: int8)"
+    )
+    return instead
+
+
+def check_narrow(args: argparse.Namespace) -> None:
+    """That nothing goes with ``--to`` which is not there."""
+    if args.to is None and not (args.arithmetic is None and args.inputs is None):
+        args.parser.error("--arithmetic and --inputs go with --to")
+
+
+def narrowed(args: argparse.Namespace, model: gc.Model) -> gc.Model:
+    """As ``--to`` says, or ``model`` itself."""
+    if args.to is None:
+        return model
+    return model.to(args.to, arithmetic=args.arithmetic or "float32", inputs=args.inputs)
 
 
 def positive(text: str) -> int:

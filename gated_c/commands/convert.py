@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gated_c import golden, writers
-from gated_c.commands.arguments import Commands, add_command, add_model, load
+from gated_c.commands.arguments import Commands, add_command, add_model, add_narrow, check_narrow, load, narrowed
 from gated_c.commands.output import output_path
 from gated_c.console import naming, say
 
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         help="by its name: .gated, which opens by mapping; of recurrent layers also .safetensors (a state_dict of "
         "PyTorch), .weights.h5 (Keras 3; the network's configuration goes to .json beside it) or .onnx (opset 14)",
     )
+    add_narrow(parser)
     parser.add_argument(
         "--packed",
         action="store_true",
@@ -32,9 +33,13 @@ def add(commands: Commands) -> None:
 def _convert(args: argparse.Namespace) -> None:
     with naming(args.output):
         is_ours = writers.ending_of(args.output) == writers.GATED
-    if args.packed and not is_ours:
-        args.parser.error("--packed goes with .gated files")
+    for option in ("packed", "to"):
+        if getattr(args, option) and not is_ours:
+            args.parser.error(f"--{option} goes with .gated files")
+    check_narrow(args)
     model = load(args)
+    with naming(args.file):
+        model = narrowed(args, model)
     if not is_ours:
         with naming(args.file):
             writers.write(model.layers, args.output)
@@ -48,7 +53,9 @@ def _convert(args: argparse.Namespace) -> None:
 def _golden_vectors(args: argparse.Namespace) -> dict[str, Any]:
     """Those of a ``.gated`` file, as long as the model stays as it was saved."""
     vectors = golden.read(args.file) if golden.is_native(args.file) else {}
-    changed = [option for option in ("prefix", "batch_first", "nonlinearity") if getattr(args, option) is not None]
+    changed = [
+        option for option in ("prefix", "batch_first", "nonlinearity", "to") if getattr(args, option) is not None
+    ]
     if vectors and changed:
         options = ", ".join(f"--{option.replace('_', '-')}" for option in changed)
         say("warning", f"{args.file}: its golden vectors are left out: they do not go with {options}")
