@@ -18,7 +18,7 @@ GROWS = 2.0
 
 SIZE = (8.0, 7.0)  # of a picture, in inches
 
-_HEADER = ("layer", "direction", "error", "largest", "own error", "largest", "last/first")
+_HEADER = ("layer", "direction", "error", "largest", "own error", "own largest", "last/first")
 
 
 class Error(NamedTuple):

@@ -119,6 +119,15 @@ def test_narrow_weights_cost_the_examples_next_to_nothing(run: Run) -> None:
             assert narrow == pytest.approx([wide] * len(narrow), rel=0.03)
 
 
+def test_the_readme_shows_the_comparison_that_is_printed() -> None:
+    import gated_c as gc
+
+    example = load("digits")
+    model = gc.load(EXAMPLES / "digits.gated")
+    found = gc.compare(model, model.to("bfloat16"), example.held_out()[0])
+    assert str(found) in (EXAMPLES.parent / "README.md").read_text()
+
+
 @pytest.mark.parametrize("file", ["amp.nam", "amp.json"])
 def test_an_amplifier_gives_the_samples_of_torch(file: str) -> None:
     torch = pytest.importorskip("torch")
