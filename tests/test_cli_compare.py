@@ -65,6 +65,13 @@ def test_compare_with_another_file(capsys, other, batch_first):
     assert capsys.readouterr().out == f"{gc.compare(gc.load('m.gated'), other, x)}\n"
 
 
+def test_a_narrow_file_is_what_to_makes(capsys):
+    assert cli.main(["convert", "m.gated", "narrow.gated", "--to", "int8"]) == 0
+    assert cli.main(["compare", "m.gated", "--with", "narrow.gated", "--input", "x.npy"]) == 0
+    model = gc.load("m.gated")
+    assert capsys.readouterr().out == f"{gc.compare(model, model.to('int8'), np.load('x.npy'))}\n"
+
+
 def test_compare_saves_a_plot(folder):
     pytest.importorskip("matplotlib")
     assert cli.main(["compare", "m.gated", "--to", "int8", "--input", "x.npy", "--plot", "errors.png"]) == 0
