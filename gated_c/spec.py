@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
 from typing import NamedTuple
 
@@ -179,6 +179,18 @@ class LayerSpec:
         for layer in range(self.num_layers):
             for direction in ("", "_reverse")[: self.num_directions]:
                 yield layer, f"_l{layer}{direction}"
+
+    def alone(self, index: int) -> LayerSpec:
+        """Layer ``index`` of the stack, as a module of one layer."""
+        suffixes = tuple(suffix for layer, suffix in self.suffixes() if layer == index)
+        weights = {
+            name.replace(f"_l{index}", "_l0"): weight
+            for name, weight in self.weights.items()
+            if name.endswith(suffixes)
+        }
+        input_size = self.input_size if index == 0 else self.output_size
+        directions = slice(index * self.num_directions, (index + 1) * self.num_directions)
+        return replace(self, num_layers=1, input_size=input_size, weights=weights, h_limit=self.h_limit[directions])
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every weight that this module must have; no others but `initial_shapes`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -21,7 +22,7 @@ from conftest import random_spec
 from safetensors.numpy import save_file
 
 import gated_c as gc
-from gated_c import cli, npy, timing
+from gated_c import cli, commands, npy, timing
 
 T, N, C, H = 11, 5, 3, 4
 
@@ -191,7 +192,7 @@ def test_run_leaves_the_old_output_after_a_failure(model, folder, monkeypatch, f
     Path("y.npy").write_text("old")
     before = files(folder)
     monkeypatch.setattr(npy, "BLOCK_FLOATS", 1)
-    monkeypatch.setattr(cli, "_progress", lambda steps: cli.nullcontext(fail_in_the_second_block))
+    monkeypatch.setattr(commands.run, "_progress", lambda steps: contextlib.nullcontext(fail_in_the_second_block))
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == code
     assert files(folder) == before
     assert Path("y.npy").read_text() == "old"
@@ -217,7 +218,7 @@ class Terminal(io.StringIO):
 def test_progress_bar_is_for_terminals(model, monkeypatch, stream, shown):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(cli, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(commands.run, "QUIET_SECONDS", 0)
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
     assert ("steps/s" in stream.getvalue()) == shown
 
@@ -231,8 +232,8 @@ def test_progress_bar_waits_for_a_second(model, monkeypatch):
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "\r  9%\r 18%"), (60, "")])
 def test_progress_without_tqdm_is_a_percentage_after_a_while(model, monkeypatch, seconds, shown):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    monkeypatch.setattr(cli, "QUIET_SECONDS", seconds)
+    monkeypatch.setattr(commands.run, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.run, "QUIET_SECONDS", seconds)
     monkeypatch.setattr(npy, "BLOCK_FLOATS", 1)
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
@@ -293,13 +294,13 @@ def test_bench_times_pytorch_beside_us(folder, quick, capsys, cell, options, bat
 
 
 def test_bench_needs_no_torch(model, quick, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.bench, "find_spec", lambda name: None)
     assert cli.main(["bench", "lstm.gated"]) == 0
     assert bench_rows(capsys) == {("step", "gated_c"), ("sequence", "gated_c")}
 
 
 def test_bench_of_a_bidirectional_model_has_no_steps(folder, quick, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.bench, "find_spec", lambda name: None)
     gc.Model([layer(bidirectional=True)]).save("m.gated")
     assert cli.main(["bench", "m.gated"]) == 0
     assert bench_rows(capsys) == {("sequence", "gated_c")}
