@@ -40,7 +40,7 @@ def _limits(before: Sequence[Layer], spec: LayerSpec, xs: Sequence[Any]) -> tupl
     for count in range(1, spec.num_layers + 1):
         model = Model([*before, _first(spec, count)])
         reached = [_largest(model(x)[0], spec.num_directions) for x in xs]
-        largest = np.max([*reached, _largest_initial(spec, count - 1)], axis=0)
+        largest = np.max(np.stack([*reached, _largest_initial(spec, count - 1)]), axis=0)
         limits += [_limit(spec, value) for value in largest.tolist()]
     return tuple(limits)
 
@@ -58,9 +58,9 @@ def _largest(h: Array, directions: int) -> Array:
     return largest
 
 
-def _largest_initial(spec: LayerSpec, layer: int) -> list[float]:
+def _largest_initial(spec: LayerSpec, layer: int) -> Array:
     names = ["initial_h" + suffix for at, suffix in spec.suffixes() if at == layer]
-    return [float(np.abs(spec.weights[name]).max()) if name in spec.weights else 0.0 for name in names]
+    return np.array([np.abs(spec.weights[name]).max() if name in spec.weights else 0 for name in names], np.float32)
 
 
 def _limit(spec: LayerSpec, largest: float) -> float:

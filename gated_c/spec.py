@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gated_c.arrays import Array as Array
-from gated_c.narrow import stored_of
+from gated_c.narrow import dtype_of, stored_of
 
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
 #: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
@@ -135,6 +135,11 @@ class LayerSpec:
         """Whether PyTorch has this module."""
         beyond = self.is_general or self.reverse or self.has_initial_state
         return self.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not beyond
+
+    @property
+    def dtype(self) -> str:
+        """That its recurrent weights are kept in: ``bfloat16`` or ``int8`` in a narrow model, else ``float32``."""
+        return dtype_of(self.weights, "weight_hh_l0")
 
     @property
     def has_initial_state(self) -> bool:

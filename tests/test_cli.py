@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 import gated_c as gc
 from gated_c import cli, commands, npy, timing
+from gated_c.console import format_bytes
 
 T, N, C, H = 11, 5, 3, 4
 
@@ -81,12 +82,25 @@ def test_info_lists_every_module_in_aligned_columns(folder, capsys):
         "proj",
         "batch_first",
         "parameters",
+        "dtype",
         "memory",
     ]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
     assert rows["encoder.rnn"][:8] == ["lstm", "2", "2", "3", "4", "-", "no", str(encoder.num_parameters)]
     assert rows["decoder"][:8] == ["gru", "1", "1", "7", "4", "-", "no", str(decoder.num_parameters)]
     assert len({line.index(row[7]) + len(row[7]) for line, row in zip(lines[1:], rows.values(), strict=True)}) == 1
+
+
+@pytest.mark.parametrize("words", [{"dtype": "bfloat16"}, {"dtype": "int8", "inputs": "float32"}])
+def test_info_says_how_narrow_weights_are(folder, capsys, words):
+    model = gc.Model([layer(), layer("gru", input_size=4)]).to(**words)
+    model.save("m.gated")
+    assert cli.main(["info", "m.gated"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = "bfloat16" if words["dtype"] == "bfloat16" else "int8 with float32 inputs"
+    alone = [gc.Model([spec]).to(**words).packed_bytes for spec in model.layers]
+    for line, size in zip(lines[1:], alone, strict=True):
+        assert line.partition(f" {said} ")[2].strip() == format_bytes(size)
 
 
 def test_info_does_not_pass_escape_sequences_on(folder, capsys):

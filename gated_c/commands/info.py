@@ -7,6 +7,9 @@ import argparse
 import gated_c as gc
 from gated_c.commands.arguments import Commands, add_command, add_config, add_file
 from gated_c.console import format_bytes, naming, print_table, printable, showing_warnings
+from gated_c.options import Options
+
+_SIZES = ("layers", "directions", "input", "hidden", "proj", "batch_first", "parameters", "dtype", "memory")
 
 
 def add(commands: Commands) -> None:
@@ -20,11 +23,11 @@ def _info(args: argparse.Namespace) -> None:
         rows = [_info_row(layer) for layer in gc.inspect(args.file, config=args.config)]
         if not rows:
             raise ValueError("no LSTM, GRU or RNN in it")
-    header = ("name", "cell", "layers", "directions", "input", "hidden", "proj", "batch_first", "parameters", "memory")
-    print_table(header, rows, text_columns=2)
+    print_table(("name", "cell", *_SIZES), rows, text_columns=2)
 
 
 def _info_row(layer: gc.LayerSpec) -> tuple[object, ...]:
+    options = Options.of_layer(layer)
     return (
         printable(layer.name) or "-",
         layer.cell,
@@ -35,5 +38,6 @@ def _info_row(layer: gc.LayerSpec) -> tuple[object, ...]:
         layer.proj_size or "-",
         "yes" if layer.batch_first else "no",
         f"{layer.num_parameters:,}",
-        format_bytes(gc.Model([layer]).packed_bytes),
+        str(options),
+        format_bytes(gc.Model([layer], **options._asdict()).packed_bytes),
     )
