@@ -325,7 +325,7 @@ class Model:
         return Pool(self._engine, capacity, self.squeezed, self)
 
     def save(self, path: str | os.PathLike[str], *, golden: Any = None, packed: bool = False) -> None:
-        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping. Narrow weights stay so.
+        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping; narrow weights stay it.
 
         With ``golden``, an input like x, it also keeps that and what the model makes of it, for ``load(check=True)``.
 
