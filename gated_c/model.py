@@ -299,14 +299,15 @@ class Model:
         Whether a network bears narrow weights is for its own data to say. Raises ``ValueError`` for a combination that
         does not exist, and as a call does for ``calibrate``.
         """
-        options = Options.checked(self.flush_subnormals, dtype, arithmetic, inputs)
-        if calibrate is None:
-            return self if options == self._options else Model(self.layers, **options._asdict())
-        if dtype != "int8":
-            raise ValueError(f"calibrate: expected None with {dtype}, got {type(calibrate).__name__}")
         from gated_c.calibration import calibrated
 
-        return Model(calibrated(self.layers, calibrate), **options._asdict())
+        options = Options.checked(self.flush_subnormals, dtype, arithmetic, inputs)
+        if calibrate is None and options == self._options:
+            return self
+        if calibrate is not None and dtype != "int8":
+            raise ValueError(f"calibrate: expected None with {dtype}, got {type(calibrate).__name__}")
+        layers = self.layers if calibrate is None else calibrated(self.layers, calibrate)
+        return Model(layers, **options._asdict())
 
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the
@@ -325,7 +326,8 @@ class Model:
         return Pool(self._engine, capacity, self.squeezed, self)
 
     def save(self, path: str | os.PathLike[str], *, golden: Any = None, packed: bool = False) -> None:
-        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping; narrow weights stay it.
+        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping. Narrow weights
+        stay narrow.
 
         With ``golden``, an input like x, it also keeps that and what the model makes of it, for ``load(check=True)``.
 
