@@ -10,6 +10,7 @@
  * Only the table has external linkage: code built with one ISA's flags must not be reachable from another's.
  */
 #include "gemm.h"
+#include "int8.h"
 
 #define CONCAT_(a, b) a##b
 #define CONCAT(a, b)  CONCAT_(a, b)
@@ -128,6 +129,100 @@ INLINE product recurrent_product(const product_traits t, const gated_panels *p, 
     return product_of(t, t.recurrent_feeds, p->hidden, p->recurrent, block);
 }
 
+INLINE void accumulate_rows(gates *acc, const int rows, const float *const *x, const product p)
+{
+    switch (p.format) {
+    case GATED_FORMAT_float32:  float32_rows(acc, rows, x, p); break;
+    case GATED_FORMAT_bfloat16: bfloat16_rows(acc, rows, x, p); break;
+    }
+}
+
+INLINE void accumulate_blocks(gates *acc, const int blocks, const float *x, const product p)
+{
+    switch (p.format) {
+    case GATED_FORMAT_float32:  float32_blocks(acc, blocks, x, p); break;
+    case GATED_FORMAT_bfloat16: bfloat16_blocks(acc, blocks, x, p); break;
+    }
+}
+
+/* Where int8 products find x and h. */
+INLINE int8_row *int8_input(const gated_row *row)
+{
+    return row->narrow;
+}
+
+INLINE int8_row *int8_hidden(const gated_panels *p, const gated_row *row)
+{
+    return (int8_row *)((char *)row->narrow + gated_narrowed_bytes(GATED_FORMAT_int8, p->inputs));
+}
+
+/* Of rows at the start of a call: their x, where that is not in row.product already, and their h. */
+INLINE void narrow_inputs(const int format, const gated_panels *p, const gated_row *rows, ptrdiff_t count)
+{
+    for (ptrdiff_t r = 0; r < count && format == GATED_FORMAT_int8; r++)
+        int8_round(int8_input(&rows[r]), rows[r].x, p->inputs, p->input_limit);
+}
+
+INLINE void narrow_hidden(const int format, const gated_panels *p, const gated_row *rows, ptrdiff_t count)
+{
+    for (ptrdiff_t r = 0; r < count && format == GATED_FORMAT_int8; r++)
+        int8_round(int8_hidden(p, &rows[r]), rows[r].h, p->recurrent, p->hidden_limit);
+}
+
+/* `count` rows of one block, or `blocks` blocks of one row; without `finish` only their input products. The products are out
+ * of line, so the accumulators are in memory and their number needs not be a constant. */
+INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
+                      finish_function *finish)
+{
+    const int has_input = finish && rows->product;
+    const ptrdiff_t width = t.gates * LANES;
+    gates acc[MAX_TILE];
+    const int8_row *x[MAX_TILE];
+
+    for (int i = 0; i < count * blocks; i++) {
+        const ptrdiff_t b = block + i % blocks;
+        acc[i] = gates_load(p->bias + b * 4 * LANES, 0x0f);
+        if (has_input)
+            acc[i] = resume(t, acc[i], rows[i / blocks].product + b * width);
+    }
+    for (int r = 0; r < count && !has_input; r++)
+        x[r] = int8_input(&rows[r]);
+    if (!has_input)
+        int8_accumulate(acc, count, blocks, x, input_product(t, p, block));
+    for (int r = 0; r < count && !finish; r++)
+        gates_store(rows[r].product + block * width, acc[r], t.input_feeds);
+    if (!finish)
+        return;
+    for (int r = 0; r < count && p->recurrent; r++)
+        x[r] = int8_hidden(p, &rows[r]);
+    if (p->recurrent)
+        int8_accumulate(acc, count, blocks, x, recurrent_product(t, p, block));
+    finish(acc, rows, count, p, block, blocks);
+}
+
+#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
+    static NOINLINE __attribute__((unused)) void int8_tile_##name(const gated_panels *p, const gated_row *rows,        \
+                                                                  int count, int block, int blocks,                    \
+                                                                  finish_function *finish)                             \
+    {                                                                                                                  \
+        const product_traits t = {gate_count, input_feeds, recurrent_feeds, GATED_FORMAT_int8};                        \
+        int8_tile(t, p, rows, count, block, blocks, finish);                                                           \
+    }
+#include "../product.def"
+#undef PRODUCT
+
+/* The number of gates tells products apart. */
+INLINE void int8_tile_of(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block,
+                         int blocks, finish_function *finish)
+{
+    switch (t.gates) {
+#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
+    case gate_count: int8_tile_##name(p, rows, count, block, blocks, finish); break;
+#include "../product.def"
+#undef PRODUCT
+    }
+}
+
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
                       finish_function *finish)
 {
@@ -219,7 +314,8 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
         if (project) project_rows(t, r, p, rows, block);                                                               \
         else step_rows(t, r, p, rows, block, finish);                                                                  \
     }
-        SWITCH_TILE(n, TILE)
+        if (t.format == GATED_FORMAT_int8) int8_tile_of(t, p, rows, n, block, 1, finish);
+        else SWITCH_TILE(n, TILE)
         rows += n;
         count -= n;
     }
@@ -235,7 +331,8 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
         const int block = backward ? first + left - n : last - left;
 #define GROUP(b)                                                                                                       \
     if ((b) <= most) step_blocks(t, b, p, row, block, finish)
-        SWITCH_TILE(n, GROUP)
+        if (t.format == GATED_FORMAT_int8) int8_tile_of(t, p, row, 1, block, n, finish);
+        else SWITCH_TILE(n, GROUP)
         left -= n;
     }
 }
@@ -268,6 +365,12 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
 #undef FORMAT
 #endif
 
+#ifdef HAS_INT8
+#define FORMAT int8
+#include "format.h"
+#undef FORMAT
+#endif
+
 static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
     for (; n >= LANES; n -= LANES, x += LANES, y += LANES)
@@ -288,6 +391,9 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
 #endif
 #ifdef HAS_BFLOAT16
         [GATED_FORMAT_bfloat16] = kernels_bfloat16,
+#endif
+#ifdef HAS_INT8
+        [GATED_FORMAT_int8] = kernels_int8,
 #endif
     },
     .activate = activate_array,

@@ -1,6 +1,15 @@
 /* The kernels of one FORMAT of weights. body.h includes this for each of those that a unit has. */
 #define OF_FORMAT(name) CONCAT(name##_, FORMAT)
 
+/* Rows at the start of a time step. */
+static void OF_FORMAT(narrow_rows)(const gated_panels *p, const gated_row *rows, ptrdiff_t count)
+{
+    if (!rows->product)
+        narrow_inputs(OF_FORMAT(GATED_FORMAT), p, rows, count);
+    if (p->recurrent)
+        narrow_hidden(OF_FORMAT(GATED_FORMAT), p, rows, count);
+}
+
 /* Per product, shared by its cells: the tiles of all sizes. */
 #define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
     static const product_traits OF_FORMAT(name) = {gate_count, input_feeds, recurrent_feeds,                           \
@@ -18,6 +27,7 @@
     static void OF_FORMAT(project_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,    \
                                           int last)                                                                    \
     {                                                                                                                  \
+        narrow_inputs(OF_FORMAT(GATED_FORMAT), p, rows, count);                                                              \
         for (int block = first; block < last; block++)                                                                 \
             each_tile(OF_FORMAT(name), p, rows, count, block, 0, 1);                                                   \
     }
@@ -29,7 +39,8 @@
     static void OF_FORMAT(step_cell_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,  \
                                             int last, int backward)                                                    \
     {                                                                                                                  \
-        if (count == 1 && p->units == LANES && first < last) {                                                         \
+        OF_FORMAT(narrow_rows)(p, rows, count);                                                                        \
+        if (OF_FORMAT(GATED_FORMAT) != GATED_FORMAT_int8 && count == 1 && p->units == LANES && first < last) {         \
             gates acc;                                                                                                 \
             sum_blocks(OF_FORMAT(product), 1, p, rows, 0, &acc);                                                       \
             finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \
@@ -40,6 +51,7 @@
     static void OF_FORMAT(step_traced_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,           \
                                               int first, int last, int backward)                                       \
     {                                                                                                                  \
+        OF_FORMAT(narrow_rows)(p, rows, count);                                                                        \
         OF_FORMAT(step_##product)(p, rows, count, first, last, backward, finish_traced_##name);                        \
     }
 #include "../cell.def"

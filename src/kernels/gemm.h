@@ -169,20 +169,4 @@ INLINE void bfloat16_blocks(gates *acc, const int blocks, const float *x, const 
     }
 }
 
-INLINE void accumulate_rows(gates *acc, const int rows, const float *const *x, const product p)
-{
-    switch (p.format) {
-    case GATED_FORMAT_float32:  float32_rows(acc, rows, x, p); break;
-    case GATED_FORMAT_bfloat16: bfloat16_rows(acc, rows, x, p); break;
-    }
-}
-
-INLINE void accumulate_blocks(gates *acc, const int blocks, const float *x, const product p)
-{
-    switch (p.format) {
-    case GATED_FORMAT_float32:  float32_blocks(acc, blocks, x, p); break;
-    case GATED_FORMAT_bfloat16: bfloat16_blocks(acc, blocks, x, p); break;
-    }
-}
-
 #endif

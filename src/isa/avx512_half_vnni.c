@@ -1,0 +1,11 @@
+/* The same in 256-bit vectors. */
+#if !defined(__AVX512VNNI__) || !defined(__AVX512VL__)
+#error "avx512_half_vnni.c is being compiled without AVX-512 VNNI and VL"
+#endif
+#define TABLE        avx512_half_vnni
+#define LANES        8
+#define ROWS         6
+#define MAX_GROUP    5
+#define STREAM_GROUP 2
+#define HAS_INT8
+#include "../kernels/body.h"
