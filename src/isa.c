@@ -25,9 +25,14 @@ static int cpu_has_avx512(void)
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 
-static int cpu_has_avx512vnni(void)
+static int cpu_has_avx512_vnni(void)
 {
     return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static int cpu_has_avx512_bf16(void)
+{
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 #elif defined(__aarch64__)
 static int cpu_has_neon(void)

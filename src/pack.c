@@ -62,14 +62,22 @@ static const gated_kernels *of_lanes(const gated_kernels *const *tables, int lan
     return last;
 }
 
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 /* Blocks of one row taken at a time: as many as the registers hold while the weights fit L1, for the latencies then
- * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). */
+ * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). Narrow
+ * weights arrive faster than a few accumulators could take them. */
 static int choose_group(const gated_kernels *table, const product_info *info, const gated_panels *p)
 {
     const size_t weights = sizeof(float) * info->gates * (input_words(p) + hidden_words(p)) * p->units;
     const int in_registers = info->gates == 1 ? 8 : table->max_group;
     if (weights <= L1_BYTES)
         return in_registers;
+    if (p->hidden_format != GATED_FORMAT_float32)
+        return smaller(in_registers, (8 + info->gates - 1) / info->gates);
     return info->gates == 1 ? 4 : table->stream_group;
 }
 
@@ -223,7 +231,7 @@ const float *gated_take_copy(gated_arena *arena, const float *from, size_t float
 
 static size_t narrow_bytes(const gated_panels *p, int format)
 {
-    return gated_narrowed_bytes(format, p->inputs) + gated_narrowed_bytes(format, p->recurrent);
+    return gated_narrow_part(format, p->inputs) + gated_narrow_part(format, p->recurrent);
 }
 
 size_t gated_narrow_bytes(const gated_product *product)

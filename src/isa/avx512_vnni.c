@@ -7,5 +7,6 @@
 #define ROWS         6
 #define MAX_GROUP    5
 #define STREAM_GROUP 1
+#define CELLS_OF     avx512
 #define HAS_INT8
 #include "../kernels/body.h"

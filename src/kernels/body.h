@@ -6,11 +6,16 @@
  *   MAX_GROUP     blocks of one row that fit the registers, at most 5
  *   STREAM_GROUP  blocks of one row at a time when weights come from L2 or beyond
  *   HAS_FLOAT32, HAS_BFLOAT16, HAS_BFLOAT16_DOT, HAS_INT8: the formats of format.def whose kernels it holds
+ *   CELLS_OF      a table of the same vectors and fewer instructions, whose cells and activations it uses; without it has
+ *                 its own
  *
  * Only the table has external linkage: code built with one ISA's flags must not be reachable from another's.
  */
 #include "gemm.h"
+
+#ifdef HAS_INT8
 #include "int8.h"
+#endif
 
 #define CONCAT_(a, b) a##b
 #define CONCAT(a, b)  CONCAT_(a, b)
@@ -27,11 +32,6 @@ typedef struct {
     int gates, has_c, reads_h;
     unit_state (*advance)(gates, unit_state, cell_extra);
 } cell_traits;
-
-/* Pre-activations of `count` rows and `blocks` blocks from `block` on, acc [count][blocks], to their new state. A call
- * per tile: inlined per cell and tile size this would be 90 % of the code. */
-typedef void finish_function(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block,
-                             int blocks);
 
 INLINE int block_width(const gated_panels *p, int block)
 {
@@ -129,50 +129,50 @@ INLINE product recurrent_product(const product_traits t, const gated_panels *p, 
     return product_of(t, t.recurrent_feeds, p->hidden, p->recurrent, block);
 }
 
-INLINE void accumulate_rows(gates *acc, const int rows, const float *const *x, const product p)
+/* What the products of a row are of. */
+INLINE const float *input_of(const product_traits t, const gated_panels *p, const gated_row *row)
 {
-    switch (p.format) {
-    case GATED_FORMAT_float32:  float32_rows(acc, rows, x, p); break;
-    case GATED_FORMAT_bfloat16: bfloat16_rows(acc, rows, x, p); break;
+    return gated_narrow_part(t.format, p->inputs) ? row->narrow : row->x;
+}
+
+INLINE const float *recurrent_of(const product_traits t, const gated_panels *p, const gated_row *row)
+{
+    const size_t input = gated_narrow_part(t.format, p->inputs);
+    return input ? (const float *)((const char *)row->narrow + input) : row->h;
+}
+
+#ifdef HAS_INT8
+static NOINLINE void narrow(void *at, const float *from, int length, float limit)
+{
+    int8_round(at, from, length, limit);
+}
+#else
+static NOINLINE void narrow(void *at, const float *from, int length, float limit)
+{
+    (void)limit;
+    for (char *to = at; length > 0; length -= LANES, from += LANES, to += 2 * LANES)
+        vf_to_bfloat16(to, length < LANES ? vf_load_part(from, length) : vf_load(from));
+}
+#endif
+
+/* Before a step: x, unless its product is there, and h; before a projection only x. */
+INLINE void narrow_rows(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count,
+                        const int projects)
+{
+    for (ptrdiff_t i = 0; gated_narrow_part(t.format, 1) && i < count; i++) {
+        char *to = rows[i].narrow;
+        if (projects || !rows[i].product)
+            narrow(to, rows[i].x, p->inputs, p->input_limit);
+        if (!projects && p->recurrent)
+            narrow(to + gated_narrow_part(t.format, p->inputs), rows[i].h, p->recurrent, p->hidden_limit);
     }
 }
 
-INLINE void accumulate_blocks(gates *acc, const int blocks, const float *x, const product p)
-{
-    switch (p.format) {
-    case GATED_FORMAT_float32:  float32_blocks(acc, blocks, x, p); break;
-    case GATED_FORMAT_bfloat16: bfloat16_blocks(acc, blocks, x, p); break;
-    }
-}
-
-/* Where int8 products find x and h. */
-INLINE int8_row *int8_input(const gated_row *row)
-{
-    return row->narrow;
-}
-
-INLINE int8_row *int8_hidden(const gated_panels *p, const gated_row *row)
-{
-    return (int8_row *)((char *)row->narrow + gated_narrowed_bytes(GATED_FORMAT_int8, p->inputs));
-}
-
-/* Of rows at the start of a call: their x, where that is not in row.product already, and their h. */
-INLINE void narrow_inputs(const int format, const gated_panels *p, const gated_row *rows, ptrdiff_t count)
-{
-    for (ptrdiff_t r = 0; r < count && format == GATED_FORMAT_int8; r++)
-        int8_round(int8_input(&rows[r]), rows[r].x, p->inputs, p->input_limit);
-}
-
-INLINE void narrow_hidden(const int format, const gated_panels *p, const gated_row *rows, ptrdiff_t count)
-{
-    for (ptrdiff_t r = 0; r < count && format == GATED_FORMAT_int8; r++)
-        int8_round(int8_hidden(p, &rows[r]), rows[r].h, p->recurrent, p->hidden_limit);
-}
-
+#ifdef HAS_INT8
 /* `count` rows of one block, or `blocks` blocks of one row; without `finish` only their input products. The products are out
  * of line, so the accumulators are in memory and their number needs not be a constant. */
 INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
-                      finish_function *finish)
+                      gated_finish *finish)
 {
     const int has_input = finish && rows->product;
     const ptrdiff_t width = t.gates * LANES;
@@ -186,7 +186,7 @@ INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated
             acc[i] = resume(t, acc[i], rows[i / blocks].product + b * width);
     }
     for (int r = 0; r < count && !has_input; r++)
-        x[r] = int8_input(&rows[r]);
+        x[r] = (const int8_row *)input_of(t, p, &rows[r]);
     if (!has_input)
         int8_accumulate(acc, count, blocks, x, input_product(t, p, block));
     for (int r = 0; r < count && !finish; r++)
@@ -194,16 +194,15 @@ INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated
     if (!finish)
         return;
     for (int r = 0; r < count && p->recurrent; r++)
-        x[r] = int8_hidden(p, &rows[r]);
+        x[r] = (const int8_row *)recurrent_of(t, p, &rows[r]);
     if (p->recurrent)
         int8_accumulate(acc, count, blocks, x, recurrent_product(t, p, block));
     finish(acc, rows, count, p, block, blocks);
 }
 
 #define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
-    static NOINLINE __attribute__((unused)) void int8_tile_##name(const gated_panels *p, const gated_row *rows,        \
-                                                                  int count, int block, int blocks,                    \
-                                                                  finish_function *finish)                             \
+    static NOINLINE void int8_tile_##name(const gated_panels *p, const gated_row *rows, int count, int block, int blocks, \
+                                          gated_finish *finish)                                                        \
     {                                                                                                                  \
         const product_traits t = {gate_count, input_feeds, recurrent_feeds, GATED_FORMAT_int8};                        \
         int8_tile(t, p, rows, count, block, blocks, finish);                                                           \
@@ -212,8 +211,8 @@ INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated
 #undef PRODUCT
 
 /* The number of gates tells products apart. */
-INLINE void int8_tile_of(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block,
-                         int blocks, finish_function *finish)
+INLINE void tile_of(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
+                    gated_finish *finish)
 {
     switch (t.gates) {
 #define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
@@ -223,8 +222,21 @@ INLINE void int8_tile_of(const product_traits t, const gated_panels *p, const ga
     }
 }
 
+INLINE int is_out_of_line(const product_traits t)
+{
+    return t.format == GATED_FORMAT_int8;
+}
+#else
+INLINE int is_out_of_line(const product_traits t)
+{
+    (void)t;
+    return 0;
+}
+#define tile_of(t, p, rows, count, block, blocks, finish) (void)0
+#endif
+
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
-                      finish_function *finish)
+                      gated_finish *finish)
 {
     const gates bias = gates_load(p->bias + (ptrdiff_t)block * 4 * LANES, 0x0f);
     gates acc[MAX_TILE], done[MAX_TILE];
@@ -235,11 +247,11 @@ INLINE void step_rows(const product_traits t, const int rows, const gated_panels
 #define RESUME(r) acc[r] = resume(t, bias, row[r].product + at)
         EACH(rows, RESUME);
     } else {
-#define BIAS(r) acc[r] = bias; v[r] = row[r].x
+#define BIAS(r) acc[r] = bias; v[r] = input_of(t, p, &row[r])
         EACH(rows, BIAS);
         accumulate_rows(acc, rows, v, input_product(t, p, block));
     }
-#define HIDDEN(r) v[r] = row[r].h
+#define HIDDEN(r) v[r] = recurrent_of(t, p, &row[r])
     EACH(rows, HIDDEN);
     accumulate_rows(acc, rows, v, recurrent_product(t, p, block));
     /* A copy: an array whose address escapes would be kept in memory throughout. */
@@ -262,13 +274,13 @@ INLINE void sum_blocks(const product_traits t, const int blocks, const gated_pan
     } else {
 #define BIAS_BLOCK(b) acc[b] = gates_load(bias + (b) * 4 * LANES, 0x0f)
         EACH(blocks, BIAS_BLOCK);
-        accumulate_blocks(acc, blocks, row->x, input_product(t, p, block));
+        accumulate_blocks(acc, blocks, input_of(t, p, row), input_product(t, p, block));
     }
-    accumulate_blocks(acc, blocks, row->h, recurrent_product(t, p, block));
+    accumulate_blocks(acc, blocks, recurrent_of(t, p, row), recurrent_product(t, p, block));
 }
 
 INLINE void step_blocks(const product_traits t, const int blocks, const gated_panels *p, const gated_row *row, int block,
-                        finish_function *finish)
+                        gated_finish *finish)
 {
     gates acc[MAX_TILE], done[MAX_TILE];
     sum_blocks(t, blocks, p, row, block, acc);
@@ -304,7 +316,7 @@ INLINE void project_rows(const product_traits t, const int rows, const gated_pan
 /* One block, all rows, in balanced tiles: 7 rows go 4 + 3, not 6 + 1, for a tile of one row is bound by its loads. Fewer
  * gates leave registers for more rows. Without `finish` only the input products are computed. */
 INLINE void each_tile(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int block,
-                      finish_function *finish, const int project)
+                      gated_finish *finish, const int project)
 {
     const int most = t.gates == 1 ? MAX_TILE : ROWS;
     for (ptrdiff_t tiles = (count + most - 1) / most; tiles > 0; tiles--) {
@@ -314,7 +326,7 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
         if (project) project_rows(t, r, p, rows, block);                                                               \
         else step_rows(t, r, p, rows, block, finish);                                                                  \
     }
-        if (t.format == GATED_FORMAT_int8) int8_tile_of(t, p, rows, n, block, 1, finish);
+        if (is_out_of_line(t)) tile_of(t, p, rows, n, block, 1, finish);
         else SWITCH_TILE(n, TILE)
         rows += n;
         count -= n;
@@ -322,7 +334,7 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
 }
 
 INLINE void step_one(const product_traits t, const gated_panels *p, const gated_row *row, int first, int last,
-                     int backward, finish_function *finish)
+                     int backward, gated_finish *finish)
 {
     const int most = t.gates == 1 ? MAX_TILE : MAX_GROUP;
     for (int left = last - first; left > 0;) {
@@ -331,27 +343,43 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
         const int block = backward ? first + left - n : last - left;
 #define GROUP(b)                                                                                                       \
     if ((b) <= most) step_blocks(t, b, p, row, block, finish)
-        if (t.format == GATED_FORMAT_int8) int8_tile_of(t, p, row, 1, block, n, finish);
+        if (is_out_of_line(t)) tile_of(t, p, row, 1, block, n, finish);
         else SWITCH_TILE(n, GROUP)
         left -= n;
     }
 }
 
-/* Per cell: its way from pre-activations to state, without and with a trace. */
 #define CELL(name, product, has_c, reads_h)                                                                            \
-    static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};                       \
-    static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,      \
+    static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};
+#include "../cell.def"
+#undef CELL
+
+#ifdef CELLS_OF
+#define HAS_OWN_CELLS 0
+extern const gated_kernels CONCAT(gated_kernels_, CELLS_OF);
+#define FINISH(name)        CONCAT(gated_kernels_, CELLS_OF).finish[GATED_KERNEL_##name][0]
+#define FINISH_TRACED(name) CONCAT(gated_kernels_, CELLS_OF).finish[GATED_KERNEL_##name][1]
+#else
+#define HAS_OWN_CELLS 1
+#define FINISH(name)        finish_##name
+#define FINISH_TRACED(name) finish_traced_##name
+
+/* Per cell: its way from pre-activations to state, without and with a trace. A call per tile: inlined per cell and tile
+ * size this would be 90 % of the code. */
+#define CELL(name, product, has_c, reads_h)                                                                            \
+    static NOINLINE void finish_##name(const void *acc, const gated_row *rows, int count, const gated_panels *p,       \
                                        int block, int blocks)                                                          \
     {                                                                                                                  \
         finish_tile(name##_cell, acc, rows, count, p, block, blocks, 0);                                               \
     }                                                                                                                  \
-    static NOINLINE void finish_traced_##name(const gates *acc, const gated_row *rows, int count,                      \
+    static NOINLINE void finish_traced_##name(const void *acc, const gated_row *rows, int count,                       \
                                               const gated_panels *p, int block, int blocks)                            \
     {                                                                                                                  \
         finish_tile(name##_cell, acc, rows, count, p, block, blocks, 1);                                               \
     }
 #include "../cell.def"
 #undef CELL
+#endif
 
 #ifdef HAS_FLOAT32
 #define FORMAT float32
@@ -365,12 +393,19 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
 #undef FORMAT
 #endif
 
+#ifdef HAS_BFLOAT16_DOT
+#define FORMAT bfloat16_dot
+#include "format.h"
+#undef FORMAT
+#endif
+
 #ifdef HAS_INT8
 #define FORMAT int8
 #include "format.h"
 #undef FORMAT
 #endif
 
+#if HAS_OWN_CELLS
 static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
     for (; n >= LANES; n -= LANES, x += LANES, y += LANES)
@@ -378,6 +413,8 @@ static void activate_array(const gated_activation *activation, const float *x, f
     if (n > 0)
         vf_store_part(y, activate(activation, vf_load_part(x, (int)n)), (int)n);
 }
+
+#endif
 
 const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .table = STRING(TABLE),
@@ -395,6 +432,16 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
 #ifdef HAS_INT8
         [GATED_FORMAT_int8] = kernels_int8,
 #endif
+#ifdef HAS_BFLOAT16_DOT
+        [GATED_FORMAT_bfloat16_dot] = kernels_bfloat16_dot,
+#endif
+    },
+#if HAS_OWN_CELLS
+    .finish = {
+#define CELL(name, product, has_c, reads_h) {finish_##name, finish_traced_##name},
+#include "../cell.def"
+#undef CELL
     },
     .activate = activate_array,
+#endif
 };

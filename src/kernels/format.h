@@ -1,21 +1,12 @@
 /* The kernels of one FORMAT of weights. body.h includes this for each of those that a unit has. */
 #define OF_FORMAT(name) CONCAT(name##_, FORMAT)
 
-/* Rows at the start of a time step. */
-static void OF_FORMAT(narrow_rows)(const gated_panels *p, const gated_row *rows, ptrdiff_t count)
-{
-    if (!rows->product)
-        narrow_inputs(OF_FORMAT(GATED_FORMAT), p, rows, count);
-    if (p->recurrent)
-        narrow_hidden(OF_FORMAT(GATED_FORMAT), p, rows, count);
-}
-
 /* Per product, shared by its cells: the tiles of all sizes. */
 #define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
     static const product_traits OF_FORMAT(name) = {gate_count, input_feeds, recurrent_feeds,                           \
                                                    CONCAT(GATED_FORMAT_, FORMAT)};                                     \
     static NOINLINE void OF_FORMAT(step_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,         \
-                                                int first, int last, int backward, finish_function *finish)            \
+                                                int first, int last, int backward, gated_finish *finish)               \
     {                                                                                                                  \
         if (count == 1) {                                                                                              \
             step_one(OF_FORMAT(name), p, rows, first, last, backward, finish);                                         \
@@ -27,7 +18,7 @@ static void OF_FORMAT(narrow_rows)(const gated_panels *p, const gated_row *rows,
     static void OF_FORMAT(project_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,    \
                                           int last)                                                                    \
     {                                                                                                                  \
-        narrow_inputs(OF_FORMAT(GATED_FORMAT), p, rows, count);                                                              \
+        narrow_rows(OF_FORMAT(name), p, rows, count, 1);                                                               \
         for (int block = first; block < last; block++)                                                                 \
             each_tile(OF_FORMAT(name), p, rows, count, block, 0, 1);                                                   \
     }
@@ -39,20 +30,20 @@ static void OF_FORMAT(narrow_rows)(const gated_panels *p, const gated_row *rows,
     static void OF_FORMAT(step_cell_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,  \
                                             int last, int backward)                                                    \
     {                                                                                                                  \
-        OF_FORMAT(narrow_rows)(p, rows, count);                                                                        \
-        if (OF_FORMAT(GATED_FORMAT) != GATED_FORMAT_int8 && count == 1 && p->units == LANES && first < last) {         \
+        narrow_rows(OF_FORMAT(product), p, rows, count, 0);                                                            \
+        if (HAS_OWN_CELLS && !is_out_of_line(OF_FORMAT(product)) && count == 1 && p->units == LANES && first < last) {                                        \
             gates acc;                                                                                                 \
             sum_blocks(OF_FORMAT(product), 1, p, rows, 0, &acc);                                                       \
             finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \
             return;                                                                                                    \
         }                                                                                                              \
-        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, finish_##name);                               \
+        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, FINISH(name));                                \
     }                                                                                                                  \
     static void OF_FORMAT(step_traced_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,           \
                                               int first, int last, int backward)                                       \
     {                                                                                                                  \
-        OF_FORMAT(narrow_rows)(p, rows, count);                                                                        \
-        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, finish_traced_##name);                        \
+        narrow_rows(OF_FORMAT(product), p, rows, count, 0);                                                            \
+        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, FINISH_TRACED(name));                         \
     }
 #include "../cell.def"
 #undef CELL

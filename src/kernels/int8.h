@@ -109,14 +109,6 @@ INLINE void gates_add_sums(gates *acc, sums sum, float scale, const float *scale
     if (gate_count > 3) add_sum(&acc->d, sum.d, scale, scales + 3 * LANES);
 }
 
-/* Four activations, in every lane. */
-INLINE vu vu_set1_word(const unsigned char *q, int k)
-{
-    uint32_t word;
-    memcpy(&word, q + 4 * (ptrdiff_t)k, sizeof word);
-    return word - (vu){0};
-}
-
 /* Behind a block's words of weights: scales [G][V], then offsets [G][V]. */
 INLINE ptrdiff_t int8_scales(const product p)
 {
@@ -134,8 +126,8 @@ INLINE void int8_rows(gates *acc, const int rows, const int8_row *const *x, cons
     EACH(rows, START_ROW);
     for (int k = 0; k < (p.length + 3) / 4; k++) {
         const sums v = sums_load(w, p.gates);
-#define ROW_DOT(r) sums_dot(&sum[r], vu_set1_word(x##r->q, k), v, p.gates)
-        EACH(rows, ROW_DOT);
+#define ROW_SUMS(r) sums_dot(&sum[r], (vu)vf_word(x##r->q + 4 * (ptrdiff_t)k), v, p.gates)
+        EACH(rows, ROW_SUMS);
         w += p.gates * LANES;
     }
 #define ADD_ROW(r) gates_add_sums(&acc[r], sum[r], x##r->scale, scales, p.gates, p.feeds)
@@ -150,9 +142,9 @@ INLINE void int8_blocks(gates *acc, const int blocks, const int8_row *row, const
 #define START_BLOCK(b) sum[b] = sums_start(scales + p.gates * LANES + (b) * p.stride, p.gates)
     EACH(blocks, START_BLOCK);
     for (int k = 0; k < (p.length + 3) / 4; k++) {
-        const vu v = vu_set1_word(row->q, k);
-#define BLOCK_DOT(b) sums_dot(&sum[b], v, sums_load(w + (b) * p.stride, p.gates), p.gates)
-        EACH(blocks, BLOCK_DOT);
+        const vu v = (vu)vf_word(row->q + 4 * (ptrdiff_t)k);
+#define BLOCK_SUMS(b) sums_dot(&sum[b], v, sums_load(w + (b) * p.stride, p.gates), p.gates)
+        EACH(blocks, BLOCK_SUMS);
         w += p.gates * LANES;
     }
 #define ADD_BLOCK(b) gates_add_sums(&acc[b], sum[b], row->scale, scales + (b) * p.stride, p.gates, p.feeds)

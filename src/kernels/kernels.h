@@ -38,12 +38,12 @@ static inline int gated_format_words(int format, int length)
     return length ? (length - 1) / f.per_word + 1 + f.extra : 0;
 }
 
-/* Bytes of `length` activations in row.narrow. */
-static inline size_t gated_narrowed_bytes(int format, int length)
+/* Bytes of `length` values of x or h in row.narrow: whole vectors, and a line before them for what belongs to all. */
+static inline size_t gated_narrow_part(int format, int length)
 {
-    enum { LINE = 64, HEADER = LINE, MOST_LANES = 16 }; /* whole vectors are stored */
+    enum { LINE = 64 };
     const gated_format f = gated_format_of(format);
-    return f.narrows ? HEADER + ((size_t)length + MOST_LANES) * 4 / f.per_word / LINE * LINE + LINE : 0;
+    return f.narrows ? LINE + ((size_t)length * 4 / f.per_word + LINE) / LINE * LINE : 0;
 }
 
 /* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
@@ -71,7 +71,7 @@ typedef struct {
     float *c;        /* [H], updated in place; NULL if the cell has none */
     float *y;        /* [H], the new h */
     float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
-    void *narrow;    /* gated_narrow_bytes() of scratch, for the length of a call */
+    void *narrow;    /* gated_narrow_bytes() of scratch, for the length of a call: x, then h, as products take them */
     float *trace;    /* [G][H], where step_traced puts the gates behind their activations; NULL without */
 } gated_row;
 
@@ -86,6 +86,11 @@ typedef struct {
      * input's format is this kernel's; where the hidden one is another, step takes row.product. */
     void (*project)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last);
 } gated_cell_kernel;
+
+/* Pre-activations of `count` rows and `blocks` blocks from `block` on, acc [count][blocks] in the table's vectors, to
+ * their new state. */
+typedef void gated_finish(const void *acc, const gated_row *rows, int count, const gated_panels *panels, int block,
+                          int blocks);
 
 enum {
 #define PRODUCT(name, gates, input_feeds, recurrent_feeds) GATED_GATES_##name = gates,
@@ -107,6 +112,7 @@ typedef struct {
     int max_group;      /* most blocks that one row can take at a time in registers, with 4 accumulators each */
     int stream_group;   /* blocks at a time that read weights from beyond L1 fastest */
     const gated_cell_kernel *cell[GATED_NUM_FORMATS]; /* [GATED_NUM_CELLS] each; NULL: the table has no such kernels */
+    gated_finish *finish[GATED_NUM_CELLS][2]; /* without and with a trace */
     void (*activate)(const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 } gated_kernels;
 
