@@ -9,7 +9,7 @@ from bench.machine import cpu_model
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, str]:
-    """A comparison with a run of another CPU, instruction set or Python warns, and no other does."""
+    """What a comparison warns of where it differs."""
     return {
         "cpu": cpu_model(),
         "isa": gated_c.cpu_info().chosen,

@@ -6,7 +6,6 @@ SVG, the same bytes for the same numbers. Markers, dashes and hatches repeat wha
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench import latency, saved, series
 from bench.latency import Spread
-from bench.series import DTYPES, Bars, Curve, Panel, Ratios
+from bench.series import DTYPES, Beside, Curve, Panel, Ratios, figure_file, ratios_file
 from bench.table import ENGINE, Result, counted, number
 
 #: Text stays text, and the names of parts depend on the drawing alone.
@@ -52,7 +51,8 @@ class Style:
     hatch: str
 
 
-OURS, BOUND = Style("#000000", "o", "-", ""), Style("#666666", "", ":", "")
+#: This engine, this engine with other inputs or arithmetic, the roofline.
+OURS, OTHERWISE, BOUND = Style("#000000", "o", "-", ""), Style("#000000", "s", "--", ""), Style("#666666", "", ":", "")
 
 #: Where the names of percentiles stand, as shares of the height, so that none covers another.
 HEIGHTS = (0.93, 0.82, 0.71, 0.6)
@@ -79,21 +79,16 @@ def figures(results: Sequence[Result], spreads: Sequence[Spread]) -> Iterator[tu
     """File name and drawing of everything that there are numbers for."""
     peers = styles_of(time.engine for result in results for time in result.times if time.role == "peer")
     for ratios in series.ratios(results):
-        name = file_name("ratios", ratios.set, ratios.precision, counted(ratios.threads, "thread"))
-        yield name, draw_ratios(ratios, peers)
+        yield ratios_file(ratios.set, ratios.precision, ratios.threads), draw_ratios(ratios, peers)
     for dtype in DTYPES:
         if panels := series.latencies(results, dtype):
-            yield file_name("size", dtype), draw_latencies(panels, dtype, peers)
+            yield figure_file("size", dtype), draw_latencies(panels, dtype, peers)
     if spreads:
-        yield file_name("spread"), draw_spreads(spreads)
+        yield figure_file("spread"), draw_spreads(spreads)
     if panels := series.speedups(results):
-        yield file_name("threads"), draw_speedups(panels)
-    if bars := list(series.published(results)):
-        yield file_name("published"), draw_published(bars)
-
-
-def file_name(*words: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-") + ".svg"
+        yield figure_file("threads"), draw_speedups(panels)
+    for beside in series.published(results):
+        yield figure_file("published", beside.set), draw_published(beside)
 
 
 def draw_ratios(ratios: Ratios, peers: Styles) -> Figure:
@@ -124,8 +119,7 @@ def draw_latencies(panels: Sequence[Panel], dtype: str, peers: Styles) -> Figure
     figure, grid = grid_of(panels)
     for axes, panel in zip(grid, panels, strict=True):
         for curve in panel.curves:
-            style = {"engine": OURS, "bound": BOUND}.get(curve.role) or peers[curve.label]
-            draw_curve(axes, curve, style)
+            draw_curve(axes, curve, style_of(curve, peers))
         over_sizes(axes, panel)
         axes.set_yscale("log")
         in_plain_numbers(axes.yaxis)
@@ -133,6 +127,12 @@ def draw_latencies(panels: Sequence[Panel], dtype: str, peers: Styles) -> Figure
     figure.suptitle(f"{dtype}, one thread, input as wide as the state")
     legend(figure, grid)
     return figure
+
+
+def style_of(curve: Curve, peers: Styles) -> Style:
+    if curve.role == "engine":
+        return OURS if curve.label == ENGINE else OTHERWISE
+    return BOUND if curve.role == "bound" else peers[curve.label]
 
 
 def draw_speedups(panels: Sequence[Panel]) -> Figure:
@@ -174,16 +174,16 @@ def mark(axes: Axes, x: float, text: str, height: float, left: bool) -> None:
     axes.text(x * (0.9 if left else 1.1), height, text, fontsize=8, bbox=box, **place)
 
 
-def draw_published(bars: Sequence[Bars]) -> Figure:
-    """A bar for each column beneath the others, in the order of the first shape that has it."""
-    names = list(dict.fromkeys(name for row in bars for name in row.milliseconds))
+def draw_published(beside: Beside) -> Figure:
+    """A bar for each column, one beneath the other."""
+    bars, names = beside.bars, beside.names
     ours = [name for name in names if name.startswith(ENGINE)]
-    looks = {name: (f"{0.15 + 0.3 * place:.2f}", "") for place, name in enumerate(ours)}
+    looks = {name: (f"{0.15 + 0.7 * place / len(ours):.2f}", "") for place, name in enumerate(ours)}
     looks |= {name: ("white", style.hatch) for name, style in styles_of(set(names) - set(ours)).items()}
     figure, axes = rows_of_bars([row.shape for row in bars], lines=len(names))
     for place, name in enumerate(names):
         color, hatch = looks[name]
-        points = [(row.milliseconds[name], at) for at, row in enumerate(bars) if name in row.milliseconds]
+        points = [(row.times[name], at) for at, row in enumerate(bars) if name in row.times]
         widths = [width for width, _ in points]
         places = [at + BAR * ((place + 0.5) / len(names) - 0.5) for _, at in points]
         look = {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
@@ -192,8 +192,9 @@ def draw_published(bars: Sequence[Bars]) -> Figure:
     axes.set_xscale("log")
     axes.margins(x=0.1)
     in_plain_numbers(axes.xaxis)
-    axes.set(xlabel="ms of the whole sequence, at the best number of threads", title="Beside published times")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    axes.set_xlabel(f"{bars[0].unit}, at the best number of threads")
+    axes.set_title(f"{beside.set}: beside published times")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

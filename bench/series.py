@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,16 +10,25 @@ from itertools import product
 from typing import TypeAlias
 
 from bench.saved import sets
-from bench.table import ENGINE, Ratio, Result, Time
+from bench.table import ENGINE, Ratio, Result, Time, counted
 
 DTYPES = ("float32", "bfloat16", "int8")
 CELLS = ("lstm", "gru")
+
+#: Whose shapes their case says all about.
+PLAIN_SETS = ("step", "sequence", "batched")
+
+#: How the names of figures of ratios begin.
+RATIOS = "ratios"
 
 #: With fewer sizes there is no curve.
 LEAST_SIZES = 2
 
 #: A precision of the engine, such as "float32" or "int8 inputs float32", and how many threads it may use.
 Kind: TypeAlias = tuple[str, int]
+
+#: Role and label: each way of running this engine is a column, all ways of a peer are one.
+Column: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,49 +68,79 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bars:
-    """One shape and milliseconds by column."""
+    """One shape, and a time by name."""
 
     shape: str
-    milliseconds: Mapping[str, float]
+    unit: str
+    times: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Shapes of a set beside what others have published."""
+
+    set: str
+    bars: Sequence[Bars]
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for bars in self.bars for name in bars.times))
+
+
+def figure_file(*words: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-") + ".svg"
+
+
+def ratios_file(name: str, precision: str, threads: int) -> str:
+    return figure_file(RATIOS, name, precision, counted(threads, "thread"))
+
+
+def kind_of(ratio: Ratio) -> Kind:
+    return f"{ratio.dtype} {ratio.variant}".rstrip(), ratio.threads
 
 
 def by_kind(result: Result) -> dict[Kind, dict[str, Ratio]]:
     """The ratios of each precision and number of threads, by what they compare with."""
     found: dict[Kind, dict[str, Ratio]] = {}
     for ratio in result.ratios:
-        kind = f"{ratio.dtype} {ratio.variant}".rstrip(), ratio.threads
-        found.setdefault(kind, {})[ratio.versus] = ratio
+        found.setdefault(kind_of(ratio), {})[ratio.versus] = ratio
     return found
 
 
+def is_new(ratio: Ratio) -> bool:
+    """Whether the engine or the fastest peer is at its best on all of the threads: otherwise fewer gave the same."""
+    return ratio.threads in (ratio.engine_threads, ratio.versus_threads if ratio.versus == "best" else 0)
+
+
+def kinds(results: Iterable[Result]) -> list[Kind]:
+    """The precisions and numbers of threads that say something of their own."""
+    return list(dict.fromkeys(kind_of(ratio) for result in results for ratio in result.ratios if is_new(ratio)))
+
+
+def engines(results: Iterable[Result], role: str) -> list[str]:
+    return sorted({time.engine for result in results for time in result.times if time.role == role})
+
+
 def ratios(results: Iterable[Result]) -> Iterator[Ratios]:
-    """Of every set, precision and number of threads in which a peer was measured and somebody is best on them all."""
+    """Of every set, precision and number of threads in which a peer was measured."""
     for name, of_set in sets(results).items():
-        rows: dict[Kind, list[Row]] = {}
-        used: set[Kind] = set()
-        for result in of_set:
-            rivals = {time.engine for time in result.times if time.role == "peer"}
-            for kind, found in by_kind(result).items():
-                peers = {versus: ratio for versus, ratio in found.items() if versus in rivals}
-                if peers:
-                    rows.setdefault(kind, []).append(row_of(result.shape, peers))
-                if any(kind[1] in (ratio.engine_threads, ratio.versus_threads) for ratio in peers.values()):
-                    used.add(kind)
-        for kind in rows:
-            if kind in used:
-                yield Ratios(name, *kind, rows[kind])
+        for kind in kinds(of_set):
+            if rows := [row for result in of_set if (row := row_of(result, kind))]:
+                yield Ratios(name, *kind, rows)
 
 
-def row_of(shape: str, peers: Mapping[str, Ratio]) -> Row:
-    values = {name: ratio.ratio for name, ratio in peers.items()}
-    return Row(shape, values, min(values, key=lambda name: values[name]))
+def row_of(result: Result, kind: Kind) -> Row | None:
+    found = by_kind(result).get(kind, {})
+    peers = {name: found[name].ratio for name in engines([result], "peer") if name in found}
+    return Row(result.shape, peers, min(peers, key=lambda name: peers[name])) if peers else None
 
 
 def is_square(result: Result) -> bool:
-    """One layer, in one direction, whose input is as wide as its state."""
+    """One layer, in one direction, whose input is as wide as its state, in a set about nothing else."""
     case = result.case
     return (
-        case is not None
+        result.set in PLAIN_SETS
+        and case is not None
         and case["input_size"] == case["hidden_size"]
         and case["num_layers"] == 1
         and not case["bidirectional"]
@@ -108,14 +148,13 @@ def is_square(result: Result) -> bool:
 
 
 def sweep(results: Iterable[Result], cell: str, batch: int, steps: bool) -> dict[int, Result]:
-    """The square cases of a cell by hidden size: single steps, or sequences of the length with the most sizes."""
-    lengths: dict[int, dict[int, Result]] = {}
+    """The square cases of a cell by hidden size, of single steps or of sequences."""
+    found = {}
     for result in filter(is_square, results):
         case = result.case or {}
         if (case["cell"], case["batch"], case["seq_len"] == 1) == (cell, batch, steps):
-            lengths.setdefault(case["seq_len"], {})[case["hidden_size"]] = result
-    most = max(lengths, key=lambda length: len(lengths[length]), default=None)
-    return dict(sorted(lengths[most].items())) if most else {}
+            found[case["hidden_size"]] = result
+    return dict(sorted(found.items()))
 
 
 def curve(label: str, role: str, over: Mapping[int, Result], value: Callable[[Result], float | None]) -> Curve:
@@ -124,14 +163,21 @@ def curve(label: str, role: str, over: Mapping[int, Result], value: Callable[[Re
     return Curve(label, role, [size for size, _ in points], [found for _, found in points])
 
 
-def fastest(result: Result, *, role: str, engine: str, dtype: str, threads: int) -> float | None:
-    """Time of an engine in one precision on exactly so many threads: its best variant, of this engine the plain one."""
+def column_of(time: Time) -> Column:
+    return time.role, time.name if time.role == "engine" else time.engine
 
-    def fits(time: Time) -> bool:
-        same = (time.role, time.engine, time.dtype, time.threads) == (role, engine, dtype, threads)
-        return same and (role != "engine" or not time.variant)
 
-    return min((time.timing.median for time in result.times if fits(time)), default=None)
+def columns_of(results: Iterable[Result]) -> list[Column]:
+    """The engine, the bound, the peers by name."""
+    order = ("engine", "bound", "peer")
+    found = {column_of(time) for result in results for time in result.times if time.role in order}
+    return sorted(found, key=lambda column: (order.index(column[0]), column[1]))
+
+
+def fastest(result: Result, *, column: Column, dtype: str, threads: int) -> float | None:
+    """The best time of a column in one precision on exactly so many threads."""
+    times = [time for time in result.times if (column_of(time), time.dtype, time.threads) == (column, dtype, threads)]
+    return min((time.timing.median for time in times), default=None)
 
 
 def latencies(results: Sequence[Result], dtype: str) -> list[Panel]:
@@ -140,21 +186,13 @@ def latencies(results: Sequence[Result], dtype: str) -> list[Panel]:
     for steps, cell in product((True, False), CELLS):
         over = sweep(results, cell, 1, steps)
         curves = [
-            curve(engine, role, over, partial(fastest, role=role, engine=engine, dtype=dtype, threads=1))
-            for role, engine in columns(over.values())
+            curve(label, role, over, partial(fastest, column=(role, label), dtype=dtype, threads=1))
+            for role, label in columns_of(over.values())
         ]
         curves = [curve for curve in curves if len(curve.sizes) >= LEAST_SIZES]
         if any(curve.role == "engine" for curve in curves):
-            length = "one step" if steps else f"sequence of {over[curves[0].sizes[0]].case['seq_len']} steps"
-            panels.append(Panel(f"{cell.upper()}, {length}", curves))
+            panels.append(Panel(f"{cell.upper()}, {'one step' if steps else 'in a sequence'}", curves))
     return panels
-
-
-def columns(results: Iterable[Result]) -> list[tuple[str, str]]:
-    """(role, engine) of everything that was timed: the engine, the bound, the peers by name."""
-    found = {(time.role, time.engine) for result in results for time in result.times}
-    order = ("engine", "bound", "peer")
-    return sorted((pair for pair in found if pair[0] in order), key=lambda pair: (order.index(pair[0]), pair[1]))
 
 
 def speedups(results: Sequence[Result], threads: int = 2) -> list[Panel]:
@@ -173,7 +211,8 @@ def speedups(results: Sequence[Result], threads: int = 2) -> list[Panel]:
 
 def works(results: Iterable[Result]) -> list[tuple[str, int, bool]]:
     """Label, batch and whether it is a single step, for each kind of work on square cases."""
-    found = {(result.case["batch"], result.case["seq_len"] == 1) for result in results if is_square(result)}
+    cases = [result.case or {} for result in results if is_square(result)]
+    found = {(case["batch"], case["seq_len"] == 1) for case in cases}
     names = {True: "one step", False: "sequence"}
     return [
         (names[steps] + (f" of {batch} rows" if batch > 1 else ""), batch, steps)
@@ -182,22 +221,23 @@ def works(results: Iterable[Result]) -> list[tuple[str, int, bool]]:
 
 
 def speedup(result: Result, *, dtype: str, threads: int) -> float | None:
-    of = partial(fastest, result, role="engine", engine=ENGINE, dtype=dtype)
+    of = partial(fastest, result, column=("engine", ENGINE), dtype=dtype)
     alone, together = of(threads=1), of(threads=threads)
     return alone / together if alone and together else None
 
 
-def published(results: Iterable[Result]) -> Iterator[Bars]:
-    """Shapes for which others have published a time: milliseconds of the sequence, theirs and the engine's at its best
-    number of threads in each precision."""
-    for result in results:
-        others = {time.name: time.timing.median for time in result.times if time.role == "published"}
-        if not others or not result.case:
-            continue
-        ours: dict[str, float] = {}
-        for dtype in DTYPES:
-            times = [t.timing.median for t in result.times if (t.role, t.dtype) == ("engine", dtype)]
-            if times:
-                ours[f"{ENGINE} {dtype}"] = min(times)
-        scale = result.case["seq_len"] / 1e3
-        yield Bars(result.shape, {name: value * scale for name, value in (ours | others).items()})
+def published(results: Iterable[Result]) -> Iterator[Beside]:
+    """The shapes of each set with published times: these, and the engine's at its best number of threads."""
+    for name, of_set in sets(results).items():
+        bars = [Bars(result.shape, result.unit, times) for result in of_set if (times := published_times(result))]
+        if bars:
+            yield Beside(name, bars)
+
+
+def published_times(result: Result) -> dict[str, float]:
+    others = {time.name: time.timing.median for time in result.times if time.role == "published"}
+    ours: dict[str, list[float]] = {}
+    for time in result.times:
+        if time.role == "engine":
+            ours.setdefault(f"{time.name}, {time.dtype}", []).append(time.timing.median)
+    return {name: min(times) for name, times in ours.items()} | others if others else {}

@@ -7,7 +7,7 @@ import pytest
 from bench import latency, saved, series
 from bench.case import Case
 from tests import made_up_results
-from tests.made_up_results import RESULTS, published, result, step
+from tests.made_up_results import RESULTS, published, result, step, time
 
 plots = pytest.importorskip("bench.plots", reason="needs matplotlib", exc_type=ImportError)
 
@@ -39,10 +39,10 @@ def test_shapes_without_a_peer_have_no_ratio():
     assert list(series.ratios([published(256)])) == []
 
 
-def test_a_sweep_takes_square_layers_and_the_length_with_the_most_sizes():
-    over = series.sweep(RESULTS, "lstm", 1, steps=False)
-    assert list(over) == [16, 64]
-    assert {found.case["seq_len"] for found in over.values()} == {128}
+def test_a_sweep_takes_the_square_layers_of_plain_sets():
+    ragged = result("ragged", 32, [time(1)], seq_len=128)
+    assert list(series.sweep([*RESULTS, ragged], "lstm", 1, steps=False)) == [16, 64]
+    assert list(series.sweep(RESULTS, "lstm", 1, steps=True)) == [16, 64]
     assert series.sweep(RESULTS, "gru", 1, steps=True) == {}
 
 
@@ -65,13 +65,14 @@ def test_latencies_are_those_of_one_thread_in_one_precision():
 
 def test_latencies_in_a_sequence_take_the_best_way_of_a_peer():
     _, sequence = series.latencies(RESULTS, "float32")
-    assert sequence.title == "LSTM, sequence of 128 steps"
+    assert sequence.title == "LSTM, in a sequence"
     assert {curve.label: curve.values for curve in sequence.curves} == {"gated_c": [2, 9], "torch": [3, 8]}
 
 
-def test_latencies_in_int8_leave_other_inputs_out():
+def test_other_inputs_are_a_curve_of_their_own():
     (steps,) = series.latencies(RESULTS, "int8")
-    assert {curve.label: curve.values for curve in steps.curves} == {"gated_c": [0.5, 2], "litert": [1, 4]}
+    values = {curve.label: curve.values for curve in steps.curves}
+    assert values == {"gated_c": [0.5, 2], "gated_c inputs float32": [0.25, 1], "litert": [1, 4]}
 
 
 def test_nothing_is_drawn_of_one_size():
@@ -86,8 +87,9 @@ def test_speedups_are_of_two_threads_over_one():
 
 
 def test_published_times_stand_beside_the_engine_at_its_best():
-    (bars,) = series.published(RESULTS)
-    assert bars.milliseconds == {"gated_c float32": 1, "gated_c int8": 0.5, "Titan Xp": 1.5}
+    (beside,) = series.published(RESULTS)
+    assert (beside.set, beside.names) == ("deepbench", ["gated_c, float32", "gated_c, int8", "Titan Xp"])
+    assert beside.bars[0].times == {"gated_c, float32": 20, "gated_c, int8": 10, "Titan Xp": 30}
 
 
 def test_a_spread_counts_every_step_and_is_read_as_written(tmp_path):
@@ -118,7 +120,7 @@ def test_figures_are_svg_of_the_same_bytes_each_time(drawn, tmp_path):
         "size-int8.svg",
         "spread.svg",
         "threads.svg",
-        "published.svg",
+        "published-deepbench.svg",
     ]
     for path, again in zip(drawn, plots.write(RESULTS, [SPREAD, SPREAD], tmp_path), strict=True):
         assert path.read_bytes() == again.read_bytes()
@@ -129,7 +131,7 @@ def test_figures_are_svg_of_the_same_bytes_each_time(drawn, tmp_path):
 def test_figures_name_what_they_show(drawn):
     texts = {path.stem: path.read_text() for path in drawn}
     assert "0.75x torch" in texts["ratios-step-float32-2-threads"]
-    assert "Titan Xp" in texts["published"]
+    assert "Titan Xp" in texts["published-deepbench"]
     assert "roofline" in texts["size-float32"]
     assert "p99.9 0.640" in texts["spread"]
 
@@ -144,5 +146,5 @@ def test_the_command_draws_a_file(tmp_path, monkeypatch, capsys):
     path = made_up_results.write(tmp_path / "results.json", RESULTS[-1:])
     monkeypatch.setattr("sys.argv", ["plots", str(path), "--out", str(tmp_path / "plots")])
     plots.main()
-    assert capsys.readouterr().out == f"{tmp_path / 'plots' / 'published.svg'}\n"
-    assert (tmp_path / "plots" / "published.svg").exists()
+    assert capsys.readouterr().out == f"{tmp_path / 'plots' / 'published-deepbench.svg'}\n"
+    assert (tmp_path / "plots" / "published-deepbench.svg").exists()
