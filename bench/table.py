@@ -152,13 +152,13 @@ class Result:
         times = [t for t in self.times if (t.role, t.dtype, t.variant) == kind and t.threads <= threads]
         return min(times, key=lambda time: time.timing.median, default=None)
 
-    def lines(self) -> Iterator[str]:
-        """The shape, then a line per precision and number of threads."""
+    def lines(self, skipped: Iterable[Skip] = ()) -> Iterator[str]:
+        """The shape, then a line per precision and number of threads, and what is to be said of what is missing."""
         disturbed = f"  (disturbed: on the CPU {self.cpu_share:.0%} of the time)" * (self.cpu_share < UNDISTURBED)
         yield f"\n  {self.shape}  [{self.unit}]{disturbed}"
         for (dtype, variant, threads), group in groupby(self.ratios, lambda r: (r.dtype, r.variant, r.threads)):
             yield self.line(dtype, variant, threads, list(group))
-        yield from (skip.line() for skip in self.skipped)
+        yield from (skip.line() for skip in skipped)
 
     def line(self, dtype: str, variant: str, threads: int, ratios: list[Ratio]) -> str:
         ours = self.fastest(dtype, variant, threads)
@@ -198,12 +198,17 @@ class Mean:
 
 
 def means(results: Iterable[Result]) -> list[Mean]:
-    ratios: dict[tuple[str, str, str, int, str], list[float]] = {}
+    """By set, precision and number of threads, in the order of their first appearance."""
+    groups: dict[tuple[str, str, str, int], dict[str, list[float]]] = {}
     for result in results:
         for ratio in result.ratios:
-            key = (result.set, ratio.dtype, ratio.variant, ratio.threads, ratio.versus)
-            ratios.setdefault(key, []).append(ratio.ratio)
-    return [Mean(*key, geometric_mean(values), len(values)) for key, values in ratios.items()]
+            group = groups.setdefault((result.set, ratio.dtype, ratio.variant, ratio.threads), {})
+            group.setdefault(ratio.versus, []).append(ratio.ratio)
+    return [
+        Mean(*key, versus, geometric_mean(values), len(values))
+        for key, group in groups.items()
+        for versus, values in group.items()
+    ]
 
 
 def counted(count: int, word: str) -> str:

@@ -85,12 +85,6 @@ static int64_t clamp(int64_t x, int64_t low, int64_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-/* Floats of the input product of one row: [blocks][G][V]. */
-static int64_t product_width(const gated_product *cell)
-{
-    return (int64_t)cell->panels.blocks * cell->lanes * cell->kernel->gates;
-}
-
 /* Of how many of the next `left` steps the input product is worth computing in one go; 1 for none. With few rows a step
  * is bound by reading weights: the input weights are then read once for all these steps instead of once for each. From
  * four rows on the tiles are compute-bound either way. */
@@ -100,7 +94,7 @@ static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left
     const int most_rows = cell->bytes > L3_BYTES ? MOST_ROWS_AHEAD : 2;
     if (live < 1 || live > most_rows || p->units < 48 || p->inputs <= p->units / 8)
         return 1;
-    const int64_t width = product_width(cell);
+    const int64_t width = gated_product_width(cell);
     const int64_t most = p->inputs * width > L2_FLOATS ? AHEAD_STEPS_BEYOND_L2 : AHEAD_STEPS;
     return clamp(AHEAD_FLOATS / (width * live), 1, clamp(left, 1, most));
 }
@@ -109,18 +103,20 @@ static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left
 static void compute_ahead(const scan_call *call, int second, int64_t k, int64_t steps, int64_t live)
 {
     const gated_product *product = second ? &call->scan->second : &call->scan->cell;
-    const int64_t width = product_width(product);
+    const int64_t width = gated_product_width(product);
     gated_row *row = call->ws->ahead[second];
     float *result = call->ws->product[second];
+    char *narrow = call->ws->narrow;
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call->schedule, k + i, live);
-        for (int64_t r = 0; r < live; r++, row++, result += width) {
+        for (int64_t r = 0; r < live; r++, row++, result += width, narrow += call->ws->narrow_bytes) {
             row->x = place(call, &call->in, r, k + i);
             row->product = result;
+            row->narrow = narrow;
         }
     }
     const gated_row *rows = call->ws->ahead[second];
-    product->kernel->project(&product->panels, rows, row - rows, 0, product->panels.blocks);
+    gated_project(product, rows, row - rows);
 }
 
 /* The second product of a GRU that resets before is a gate of it, with its own input product. */
@@ -152,6 +148,8 @@ static void start_rows(const scan_call *call, int64_t live)
             ws->second[r] = (gated_row){.h = first, .c = z, .y = h};
         }
     }
+    for (int64_t r = 0; r < live; r++)
+        ws->rows[r].narrow = ws->second[r].narrow = ws->narrow + r * ws->narrow_bytes;
 }
 
 /* Rows that begin a new sequence with step k: from the initial state as at the first step. */
@@ -244,7 +242,7 @@ static void advance(const scan_call *call, int64_t live)
 /* Steps k .. k + steps - 1; returns the rows live at the last of them. */
 static int64_t run_steps(const scan_call *call, int64_t k, int64_t steps, int64_t live)
 {
-    int64_t ahead = steps > 1 ? 0 : -1;
+    int64_t ahead = steps > 1 || gated_projects_first(&call->scan->cell) ? 0 : -1;
     if (ahead == 0)
         compute_ahead(call, 0, k, steps, live);
     if (ahead == 0 && has_candidate(call->scan))
@@ -403,16 +401,22 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+static void grow_ahead(const gated_product *cell, int64_t rows, gated_workspace *ws)
+{
+    ws->ahead_rows = larger(ws->ahead_rows, rows);
+    ws->product_floats = larger(ws->product_floats, rows * gated_product_width(cell));
+}
+
 /* Rows and floats of the largest input product that is computed ahead, for any number of live rows. */
 static void size_ahead(const gated_product *cell, int64_t batch, int64_t seq_len, gated_workspace *ws)
 {
     for (int64_t live = 1; live <= clamp(batch, 1, MOST_ROWS_AHEAD); live++) {
         const int64_t rows = live * steps_ahead(cell, live, seq_len);
-        if (rows == live)
-            continue;
-        ws->ahead_rows = larger(ws->ahead_rows, rows);
-        ws->product_floats = larger(ws->product_floats, rows * product_width(cell));
+        if (rows > live)
+            grow_ahead(cell, rows, ws);
     }
+    if (gated_projects_first(cell))
+        grow_ahead(cell, batch, ws);
 }
 
 gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, gated_workspace *ws)
@@ -430,6 +434,7 @@ gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int
         if (has_candidate(scan))
             products = 2;
         size_ahead(&scan->cell, batch, seq_len, ws);
+        ws->narrow_bytes = larger(ws->narrow_bytes, gated_scan_narrow_bytes(scan));
     }
     if (stack->num_layers > 1 && !stack->reverse) {
         const int64_t fit = BETWEEN_FLOATS / (widest_output * clamp(batch, 1, INT32_MAX));
@@ -438,7 +443,9 @@ gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int
     const int64_t between = widest_output * batch * ws->chunk;
     const int buffers = stack->num_layers > 2 ? 2 : 1;
     ws->memory = malloc((2 * batch + products * ws->ahead_rows + 1) * sizeof(gated_row));
-    ws->floats = gated_allocate(products * ws->product_floats + first_output * batch + buffers * between + 1);
+    const int64_t narrow_floats = larger(batch, ws->ahead_rows) * (ws->narrow_bytes / sizeof(float));
+    ws->floats = gated_allocate(narrow_floats + products * ws->product_floats + first_output * batch + buffers * between
+                                + 1);
     if (!ws->memory || !ws->floats) {
         gated_workspace_free(ws);
         return GATED_NO_MEMORY;
@@ -447,7 +454,8 @@ gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int
     ws->second = ws->rows + batch;
     ws->ahead[0] = ws->second + batch;
     ws->ahead[1] = ws->ahead[0] + (products - 1) * ws->ahead_rows;
-    ws->product[0] = ws->floats;
+    ws->narrow = (char *)ws->floats;
+    ws->product[0] = ws->floats + narrow_floats;
     ws->product[1] = ws->product[0] + (products - 1) * ws->product_floats;
     ws->first_output = ws->product[1] + ws->product_floats;
     ws->between[0] = ws->first_output + first_output * batch;
