@@ -98,7 +98,9 @@ def draw_ratios(ratios: Ratios, peers: Styles) -> Figure:
         best = row.peers[row.best]
         look = {"color": "0.8"} if best >= 1 else {"color": "white", "hatch": "////"}
         axes.barh(place, best - 1, BAR, left=1, edgecolor="0.4", linewidth=0.5, **look)
-        axes.text(1.01, place, f"{best:.2f}x {row.best}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        axes.text(
+            1.01, place, f"{number(best)}x {row.best}", transform=axes.get_yaxis_transform(), va="center", fontsize=8
+        )
     for name, style in peers.items():
         points = [(row.peers[name], place) for place, row in enumerate(ratios.rows) if name in row.peers]
         if points:

@@ -14,16 +14,10 @@ from typing import Any
 from bench import latency, saved, series
 from bench.latency import Spread
 from bench.saved import Saved
-from bench.series import RATIOS, Kind, engines, is_new, kind_of, kinds, ratios_file
-from bench.table import ENGINE, Mean, Ratio, Result, as_ratio, counted, means, number
+from bench.series import DTYPES, RATIOS, Kind, engines, is_new, kind_of, kinds, ratios_file
+from bench.table import ENGINE, UNDISTURBED, Mean, Ratio, Result, as_ratio, counted, means, number
 
 PAGE = Path("docs/benchmarks.md")
-
-#: The precision and threads that a table is about; others stand behind it.
-PLAIN: Kind = ("float32", 1)
-
-#: Tables with more rows are folded.
-MANY_ROWS = 24
 
 
 def machine(run: Saved) -> Iterator[str]:
@@ -34,6 +28,32 @@ def machine(run: Saved) -> Iterator[str]:
 
 def as_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def peaks(run: Saved) -> Iterator[str]:
+    """What the rooflines are made of; reads of as many bytes as are powers of four."""
+    found = run.about.get("peaks", [])
+    types = list(dict.fromkeys(name for peak in found for name in peak["gmacs"]))
+    rates = [{size: rate for size, rate in peak["bandwidth"] if is_power_of_four(size)} for peak in found]
+    sizes = sorted({size for of_peak in rates for size in of_peak})
+    header = ["threads", *(f"{name}, 10⁹/s" for name in types), *(f"{size_name(size)}, GB/s" for size in sizes)]
+    cells = (
+        [
+            str(peak["threads"]),
+            *(number(peak["gmacs"][name]) if name in peak["gmacs"] else "" for name in types),
+            *(number(of_peak[size]) if size in of_peak else "" for size in sizes),
+        ]
+        for peak, of_peak in zip(found, rates, strict=True)
+    )
+    yield from table(header, cells)
+
+
+def is_power_of_four(size: int) -> bool:
+    return size.bit_count() == 1 and size.bit_length() % 2 == 1
+
+
+def size_name(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
 def geometric_means(run: Saved) -> Iterator[str]:
@@ -58,24 +78,32 @@ def mean_cell(mean: Mean | None) -> str:
 
 
 def tables(run: Saved, figures: Sequence[Path]) -> Iterator[str]:
-    """A heading, the figures of its ratios and a table for each set."""
+    """For each set float32, and folded what is narrower: figures of the ratios and a table."""
     for name, results in saved.sets(run.results).items():
         yield from ("", f"### {name}", "")
-        names = [ratios_file(name, *kind) for kind in kinds(results)]
-        yield from images(path for path in figures if path.name in names)
-        yield from folded(list(set_table(results)), len(results))
+        for dtype in DTYPES:
+            of_dtype = [result for result in results if result.fastest(dtype, "", 1)]
+            of_set = [*images(figures_of(name, of_dtype, dtype, figures)), *set_table(of_dtype, dtype)]
+            if of_dtype:
+                yield from of_set if dtype == "float32" else folded(dtype, of_set)
 
 
-def set_table(results: Sequence[Result]) -> Iterator[str]:
-    """Float32 on one thread first, then a column for each other precision and number of threads."""
-    others = [kind for kind in kinds(results) if kind != PLAIN]
+def figures_of(name: str, results: Sequence[Result], dtype: str, figures: Sequence[Path]) -> list[Path]:
+    names = [ratios_file(name, *kind) for kind in kinds(results) if kind[0] == dtype]
+    return [path for path in figures if path.name in names]
+
+
+def set_table(results: Sequence[Result], dtype: str) -> Iterator[str]:
+    """The engine in one precision on one thread, then a column for its variants and for more threads."""
+    plain = (dtype, 1)
+    others = [kind for kind in kinds(results) if kind != plain and kind[0].split()[0] == dtype]
     beside = [*engines(results, "bound"), *engines(results, "reference"), *engines(results, "published")]
     units = sorted({result.unit for result in results})
     header = ["shape", f"{ENGINE}, {units[0]}" if len(units) == 1 else ENGINE, "fastest peer", "faster", *beside]
-    rows = (table_row(result, beside, others) for result in results)
+    rows = (table_row(result, plain, beside, others) for result in results)
     if len(units) > 1:
         rows = ([f"{row[0]}, {result.unit}", *row[1:]] for row, result in zip(rows, results, strict=True))
-    yield from table(header + [kind_name(kind) for kind in others], rows)
+    yield from table(header + [kind_name(kind).removeprefix(dtype).lstrip(" ,") for kind in others], rows)
 
 
 def kind_name(kind: Kind) -> str:
@@ -83,22 +111,26 @@ def kind_name(kind: Kind) -> str:
     return precision if threads == 1 else f"{precision}, {counted(threads, 'thread')}"
 
 
-def table_row(result: Result, beside: Sequence[str], others: Sequence[Kind]) -> list[str]:
+def table_row(result: Result, plain: Kind, beside: Sequence[str], others: Sequence[Kind]) -> list[str]:
     found = series.by_kind(result)
-    plain = found.get(PLAIN, {})
-    best = plain.get("best")
+    of_plain = found.get(plain, {})
+    best = of_plain.get("best")
     return [
-        plain_shape(result.shape),
-        engine_time(result, PLAIN),
+        plain_shape(result),
+        engine_time(result, plain),
         versus_time(result, best) if best else "",
         as_ratio(best) if best else "",
-        *(as_ratio(plain[name]) if name in plain else "" for name in beside),
+        *(as_ratio(of_plain[name]) if name in of_plain else "" for name in beside),
         *(other_cell(result, kind, found.get(kind, {})) for kind in others),
     ]
 
 
-def plain_shape(shape: str) -> str:
-    return " ".join(shape.split())
+def plain_shape(result: Result) -> str:
+    return one_line(result.shape) + " (disturbed)" * (result.cpu_share < UNDISTURBED)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def engine_time(result: Result, kind: Kind) -> str:
@@ -131,7 +163,7 @@ def published(run: Saved) -> Iterator[str]:
         columns = beside.names
         header = [f"{beside.set}: {beside.bars[0].unit}", *columns]
         cells = (
-            [plain_shape(row.shape), *(number(row.times[name]) if name in row.times else "" for name in columns)]
+            [one_line(row.shape), *(number(row.times[name]) if name in row.times else "" for name in columns)]
             for row in beside.bars
         )
         yield from (*table(header, cells), "")
@@ -140,7 +172,7 @@ def published(run: Saved) -> Iterator[str]:
 def spread(spreads: Iterable[Spread]) -> Iterator[str]:
     """Percentiles of single steps in microseconds."""
     names = ("p50", "p99", "p99.9", "max")
-    cells = ([plain_shape(s.shape), *(number(s.percentiles[name] / 1e3) for name in names)] for s in spreads)
+    cells = ([one_line(s.shape), *(number(s.percentiles[name] / 1e3) for name in names)] for s in spreads)
     yield from table(("one step, µs", *names), cells)
 
 
@@ -156,7 +188,7 @@ def losses(run: Saved) -> Iterator[str]:
     cells = (
         [
             result.set,
-            plain_shape(result.shape),
+            plain_shape(result),
             kind_name(kind_of(ratio)),
             engine_time(result, kind_of(ratio)),
             versus_time(result, ratio),
@@ -193,11 +225,8 @@ def row_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def folded(lines: Sequence[str], rows: int) -> Iterator[str]:
-    if rows <= MANY_ROWS:
-        yield from lines
-        return
-    yield from ("<details>", f"<summary>{rows} shapes</summary>", "", *lines, "", "</details>")
+def folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield from ("", "<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>")
 
 
 def images(figures: Iterable[Path]) -> Iterator[str]:
@@ -208,6 +237,7 @@ def images(figures: Iterable[Path]) -> Iterator[str]:
 def sections(run: Saved, spreads: Sequence[Spread], figures: Sequence[Path]) -> dict[str, str]:
     lines = {
         "machine": machine(run),
+        "peaks": peaks(run),
         "means": geometric_means(run),
         "figures": images(path for path in figures if not path.name.startswith(RATIOS)),
         "spread": spread(spreads),

@@ -113,8 +113,9 @@ def is_new(ratio: Ratio) -> bool:
 
 
 def kinds(results: Iterable[Result]) -> list[Kind]:
-    """The precisions and numbers of threads that say something of their own."""
-    return list(dict.fromkeys(kind_of(ratio) for result in results for ratio in result.ratios if is_new(ratio)))
+    """The precisions and numbers of threads that say something of their own: one precision after another."""
+    found = {kind_of(ratio) for result in results for ratio in result.ratios if is_new(ratio)}
+    return sorted(found, key=lambda kind: (DTYPES.index(kind[0].split()[0]), kind[1], kind[0]))
 
 
 def engines(results: Iterable[Result], role: str) -> list[str]:
@@ -122,10 +123,10 @@ def engines(results: Iterable[Result], role: str) -> list[str]:
 
 
 def ratios(results: Iterable[Result]) -> Iterator[Ratios]:
-    """Of every set, precision and number of threads in which a peer was measured."""
+    """Of every set, dtype and number of threads in which a peer was measured."""
     for name, of_set in sets(results).items():
         for kind in kinds(of_set):
-            if rows := [row for result in of_set if (row := row_of(result, kind))]:
+            if kind[0] in DTYPES and (rows := [row for result in of_set if (row := row_of(result, kind))]):
                 yield Ratios(name, *kind, rows)
 
 

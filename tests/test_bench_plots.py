@@ -26,13 +26,12 @@ def test_another_format_is_an_error(content, tmp_path):
 
 
 def test_ratios_are_those_to_peers_of_the_same_precision():
-    alone, together, narrow, inputs = series.ratios([step(16)])
+    alone, together, narrow = series.ratios([step(16)])
     assert (alone.set, alone.precision, alone.threads) == ("step", "float32", 1)
     assert alone.rows[0].peers == {"torch": 2, "litert": 3}
     assert alone.rows[0].best == "torch"
     assert together.rows[0].peers == pytest.approx({"torch": 0.75, "litert": 4.5})
     assert (narrow.precision, narrow.rows[0].peers) == ("int8", {"litert": 2})
-    assert (inputs.precision, inputs.rows[0].peers) == ("int8 inputs float32", {"litert": 4})
 
 
 def test_shapes_without_a_peer_have_no_ratio():
@@ -114,7 +113,6 @@ def test_figures_are_svg_of_the_same_bytes_each_time(drawn, tmp_path):
         "ratios-step-float32-1-thread.svg",
         "ratios-step-float32-2-threads.svg",
         "ratios-step-int8-1-thread.svg",
-        "ratios-step-int8-inputs-float32-1-thread.svg",
         "ratios-sequence-float32-1-thread.svg",
         "size-float32.svg",
         "size-int8.svg",
@@ -130,7 +128,7 @@ def test_figures_are_svg_of_the_same_bytes_each_time(drawn, tmp_path):
 
 def test_figures_name_what_they_show(drawn):
     texts = {path.stem: path.read_text() for path in drawn}
-    assert "0.75x torch" in texts["ratios-step-float32-2-threads"]
+    assert "0.750x torch" in texts["ratios-step-float32-2-threads"]
     assert "Titan Xp" in texts["published-deepbench"]
     assert "roofline" in texts["size-float32"]
     assert "p99.9 0.640" in texts["spread"]

@@ -19,33 +19,38 @@ def saved(*results):
     return Saved(ABOUT, results)
 
 
-def test_a_set_is_a_table_of_float32_on_one_thread_and_what_else_was_timed():
-    assert list(report.set_table([step(16)])) == [
-        "| shape | gated_c, µs per step | fastest peer | faster | roofline | float32, 2 threads | int8 "
-        "| int8 inputs float32 |",
-        "|---|---|---|---|---|---|---|---|",
-        "| LSTM H=16 B=1 T=1 | 1.00 ±15% | torch 2.00 | 2.00x | 80% "
-        "| 0.667 ±15%, 0.75x torch, 60% | 0.500 ±15%, 2.00x litert | 0.250 ±15%, 4.00x litert |",
+def test_a_set_is_a_table_of_one_thread_and_what_else_was_timed():
+    assert list(report.set_table([step(16)], "float32")) == [
+        "| shape | gated_c, µs per step | fastest peer | faster | roofline | 2 threads |",
+        "|---|---|---|---|---|---|",
+        "| LSTM H=16 B=1 T=1 | 1.00 ±15% | torch 2.00 | 2.00x | 80% | 0.667 ±15%, 0.75x torch, 60% |",
+    ]
+    assert list(report.set_table([step(16)], "int8"))[::2] == [
+        "| shape | gated_c, µs per step | fastest peer | faster | roofline | inputs float32 |",
+        "| LSTM H=16 B=1 T=1 | 0.500 ±15% | litert 1.00 | 2.00x |  | 0.250 ±15%, 4.00x litert |",
     ]
 
 
 def test_what_has_no_peer_stands_without():
     reference = result("pool", 64, [time(3), time(2.7, "dense batch", "reference")])
-    assert list(report.set_table([reference]))[-1] == "| LSTM H=64 B=1 T=1 | 3.00 ±15% |  |  | 0.90x |"
+    assert list(report.set_table([reference], "float32"))[-1] == "| LSTM H=64 B=1 T=1 | 3.00 ±15% |  |  | 0.90x |"
 
 
 def test_units_that_differ_stand_with_their_shapes():
     results = [result("startup", 1, [time(20)], unit="ms"), result("startup", 2, [time(3)], unit="MB")]
-    header, _, first, _ = report.set_table(results)
+    header, _, first, _ = report.set_table(results, "float32")
     assert header == "| shape | gated_c | fastest peer | faster |"
     assert first == "| LSTM H=1 B=1 T=1, ms | 20.0 ±15% |  |  |"
 
 
 def test_a_cell_is_empty_where_more_threads_gain_nothing():
-    other = result(
-        "step", 64, [time(4), time(5, threads=2), time(8, "torch", "peer"), time(9, "torch", "peer", threads=2)]
-    )
-    assert list(report.set_table([step(16), other]))[-1].endswith("| 4.00 ±15% | torch 8.00 | 2.00x |  |  |  |  |")
+    peers = [time(8, "torch", "peer"), time(9, "torch", "peer", threads=2)]
+    other = result("step", 64, [time(4), time(5, threads=2), *peers])
+    assert list(report.set_table([step(16), other], "float32"))[-1].endswith("| torch 8.00 | 2.00x |  |  |")
+
+
+def test_what_was_disturbed_says_so():
+    assert "T=1 (disturbed) |" in list(report.set_table([result("step", 16, [time(1)], cpu_share=0.8)], "float32"))[-1]
 
 
 def test_means_are_over_the_shapes_of_a_set():
@@ -98,10 +103,18 @@ def test_percentiles_are_told_in_microseconds():
     assert list(report.spread([spread]))[-1] == "| GRU H=64 | 0.500 | 0.600 | 2.00 | 123 |"
 
 
-def test_many_rows_are_folded():
-    lines = list(report.tables(saved(*(step(16) for _ in range(report.MANY_ROWS + 1))), []))
-    assert "<summary>25 shapes</summary>" in lines
-    assert "<details>" not in list(report.tables(saved(step(16)), []))
+def test_narrow_formats_are_folded():
+    lines = list(report.tables(saved(step(16)), []))
+    assert lines.index("<details>") < lines.index("<summary>int8</summary>") < lines.index("</details>")
+    assert "<details>" not in list(report.tables(saved(result("step", 16, [time(1)])), []))
+    assert "<summary>bfloat16</summary>" not in lines
+
+
+def test_peaks_are_told_by_threads():
+    assert list(report.peaks(saved()))[::2] == [
+        "| threads | float32, 10⁹/s | 16 KiB, GB/s | 4 MiB, GB/s |",
+        "| 1 | 55.5 | 200 | 30.0 |",
+    ]
 
 
 def test_a_set_shows_its_figures_and_no_other():
