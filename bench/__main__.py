@@ -1,7 +1,4 @@
-"""``python -m bench``: every engine warm and in turns, in every precision, on one thread and on more.
-
-What runs on one thread is pinned to one CPU; leave the others to the process, for what runs on more.
-"""
+"""``python -m bench``: every engine warm and in turns, in every precision, on one thread and on more. See README.md."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -44,9 +42,9 @@ def parse_arguments(given: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def several(known: object) -> object:
+def several(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     """A type for argparse: names from a list, separated by commas."""
-    names = tuple(known)  # type: ignore[call-overload]
+    names = tuple(known)
 
     def parse(text: str) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(text.split(",")))
@@ -145,8 +143,8 @@ def main() -> None:
             "quick": arguments.quick,
             "budget": options.effort.seconds,
         }
-        peaks = [asdict(peaks) for peaks in options.peaks.values()]
-        write_json({"machine": about, "options": asked, "peaks": peaks}, results, arguments.json)
+        rates = [asdict(peaks) for peaks in options.peaks.values()]
+        write_json({"machine": about, "options": asked, "peaks": rates}, results, arguments.json)
     sys.exit(0 if results else 1)
 
 

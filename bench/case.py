@@ -29,11 +29,11 @@ class Case:
     resets: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)  # step and row of each
 
     def __str__(self) -> str:
-        sizes = f"{self.cell.upper():4} I={self.input_size:<4} H={self.hidden_size:<4}"
-        batch = f" B={self.batch:<3}" if self.batch > 1 else ""
+        sizes = f"{self.cell.upper()} I={self.input_size} H={self.hidden_size}"
+        batch = f" B={self.batch}" if self.batch > 1 else ""
         time = f" T={self.seq_len}" if self.seq_len > 1 else ""
         layers = f" L={self.num_layers}" if self.num_layers > 1 else ""
-        return (sizes + batch + time + layers + " both directions" * self.bidirectional).rstrip()
+        return sizes + batch + time + layers + " both directions" * self.bidirectional
 
     @property
     def num_directions(self) -> int:
@@ -74,15 +74,18 @@ class Case:
         rows, bound = GATES[self.cell] * self.hidden_size, self.hidden_size**-0.5
         weights = {}
         for input_size, suffix in self.suffixes():
-            shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, self.hidden_size)}
+            shapes: dict[str, tuple[int, ...]] = {
+                "weight_ih": (rows, input_size),
+                "weight_hh": (rows, self.hidden_size),
+            }
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
                 weights[name + suffix] = rng.uniform(-bound, bound, shape).astype(np.float32)
         return weights
 
     def spec(self) -> LayerSpec:
-        layers = {"num_layers": self.num_layers, "bidirectional": self.bidirectional}
-        return LayerSpec(self.cell, self.input_size, self.hidden_size, self.weights(), **layers)
+        weights, layers, bidirectional = self.weights(), self.num_layers, self.bidirectional
+        return LayerSpec(self.cell, self.input_size, self.hidden_size, weights, layers, bidirectional)
 
     def weights_in(self, gate_order: tuple[int, ...]) -> list[list[Array]]:
         """Of each layer W [D, G*H, C], R [D, G*H, H] and the biases [D, G*H], with the gates of a peer, the first of

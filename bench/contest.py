@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bench import engine, peers, roofline
 from bench.case import DTYPES, Case
 from bench.measure import Effort, Entrant, measure, start_all
-from bench.oracle import Oracle
+from bench.oracle import Answers, Oracle
 from bench.roofline import Peaks
 from bench.table import Result, Time, Timing
 
@@ -60,7 +60,7 @@ def contest(
     unit: str = "µs per step",
     per_call: float = 0,
     beside: Iterable[Time] = (),
-    oracle: Oracle | None = None,
+    oracle: Answers | None = None,
 ) -> Result:
     """Check everything against float64 and time it. ``per_call`` of the unit are in a call, by default its steps."""
     entrants = [without_crashed(entrant, watch) for entrant in entrants]
@@ -68,7 +68,7 @@ def contest(
     timings, failures, cpu_share = measure(started, options.effort, watch.begins)
     scale = 1 / (per_call or case.seq_len)
     times = [time_of(entrant, timing.scaled(scale)) for entrant, timing in timings]
-    times += [*bounds(case, times, options.peaks), *beside]
+    times += [*bounds(case, times, options.peaks, case.seq_len * scale), *beside]
     return Result(name, str(case), unit, tuple(times), (*skipped, *failures), case.fields(), cpu_share)
 
 
@@ -83,13 +83,13 @@ def time_of(entrant: Entrant, timing: Timing) -> Time:
     return Time(entrant.engine, timing, **said)
 
 
-def bounds(case: Case, times: list[Time], peaks: Mapping[int, Peaks]) -> list[Time]:
-    """The roofline of each precision and number of threads that the engine was timed with."""
+def bounds(case: Case, times: list[Time], peaks: Mapping[int, Peaks], steps: float) -> list[Time]:
+    """The roofline of so many steps, in each precision and number of threads that the engine was timed with."""
     found = []
     timed = {(time.dtype, time.variant, time.threads) for time in times if time.role == "engine"}
     for precision in engine.PRECISIONS:
         for threads, peak in peaks.items():
             if (precision.dtype, precision.variant, threads) in timed:
-                bound = Timing.exactly(roofline.step_us(case, precision, peak))
+                bound = Timing.exactly(steps * roofline.step_us(case, precision, peak))
                 found.append(Time("roofline", bound, "bound", precision.variant, precision.dtype, threads))
     return found

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.oracle import Oracle, deviation
+from bench.oracle import Answers, deviation
 from bench.table import Skip, Timing
 from gated_c.spec import Array
 
@@ -39,12 +39,12 @@ class Runner(Protocol):
 class Effort:
     """How long to measure one case."""
 
-    seconds: float = 5
+    seconds: float = 4
     least_rounds: int = 5
-    most_rounds: int = 41
+    most_rounds: int = 31
 
 
-QUICK = Effort(seconds=0.5, least_rounds=3, most_rounds=11)
+QUICK = Effort(seconds=0.3, least_rounds=3, most_rounds=7)
 
 
 @dataclass
@@ -87,7 +87,7 @@ Started = list[tuple[Entrant, Runner]]
 
 
 def start_all(
-    entrants: Iterable[Entrant], oracle: Oracle | None, begins: Callable[[str], None] = lambda label: None
+    entrants: Iterable[Entrant], oracle: Answers | None, begins: Callable[[str], None] = lambda label: None
 ) -> tuple[Started, list[Skip]]:
     """Start and check each; what cannot be, fails or is wrong is left out with the reason."""
     started: Started = []
@@ -108,7 +108,7 @@ def start_all(
     return started, skipped
 
 
-def check(entrant: Entrant, runner: Runner, oracle: Oracle) -> None:
+def check(entrant: Entrant, runner: Runner, oracle: Answers) -> None:
     """Two calls with carried state. Raises ``ValueError`` if the answers are not those of float64."""
     answers = []
     for x in oracle.inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ class Call:
 class NetworkOracle:
     """The float64 answer of a chain of layers, time-major, as the shape [batch, ...] that networks give."""
 
-    def __init__(self, model: gated_c.Model, x: Array) -> None:
+    def __init__(self, model: gated_c.Model, x: Any) -> None:
         expected, _ = chain(model.layers, x.swapaxes(0, 1))  # type: ignore[no-untyped-call]
         self.inputs = [x]
         self.expected = [expected.swapaxes(0, 1) if model.gives == "sequence" else expected[0]]
@@ -106,8 +106,8 @@ def compare(
     shape: str,
     case: Case,
     model: gated_c.Model,
-    x: Array,
-    starts: dict[str, Callable[[int], Call]],
+    x: Any,
+    starts: Mapping[str, Callable[[int], Call]],
     options: Options,
     watch: Watch,
 ) -> Result:
@@ -126,8 +126,8 @@ def compare(
     return replace(result, shape=shape)
 
 
-def first(model: gated_c.Model, x: Array, arguments: dict[str, int]) -> Array:
-    return model(x, **arguments)[0]  # type: ignore[no-any-return]
+def first(model: gated_c.Model, x: Any, arguments: dict[str, Any]) -> Any:
+    return model(x, **arguments)[0]
 
 
 def tagger(case: Case) -> Any:

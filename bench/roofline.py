@@ -13,10 +13,10 @@ import mmap
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from threading import Barrier
@@ -113,31 +113,28 @@ def measure_peaks(threads: int, sizes: list[int] | None = None) -> Peaks:
     sizes = sizes or [size for power in range(14, 28) for size in (2**power, 3 * 2 ** (power - 1))]
     gmacs = {}
     for dtype in BYTES:
-        run = probe()[f"probe_{dtype}"]
+        run = getattr(probe(), f"probe_{dtype}")
         macs = run(1) * PROBES[gated_c.cpu_info().chosen][2]
         if macs:
-            gmacs[dtype] = macs * together(threads, lambda number, run=run: run)
+            gmacs[dtype] = macs * together(threads, [run] * threads)
     data = [in_huge_pages(max(sizes) // threads) for _ in range(threads)]
-    bandwidth = [(size, size / threads * together(threads, partial_reads(data, size // threads))) for size in sizes]
-    return Peaks(threads, gmacs, bandwidth, 1 / together(1, lambda number: probe().probe_chain))
+    bandwidth = []
+    for size in sizes:
+        reads = [partial(probe().probe_read, part.ctypes.data, size // threads) for part in data]
+        bandwidth.append((size, size / threads * together(threads, reads)))
+    return Peaks(threads, gmacs, bandwidth, 1 / together(1, [probe().probe_chain]))
 
 
-def partial_reads(data: list[npt.NDArray[np.uint8]], size: int) -> Callable[[int], Callable[[int], Any]]:
-    """A probe that reads so many bytes of a thread's data."""
-    read = probe().probe_read
-    return lambda number: lambda times: read(data[number].ctypes.data, size, times)
-
-
-def together(threads: int, run_of: Callable[[int], Callable[[int], Any]]) -> float:
+def together(threads: int, runs: Sequence[Callable[[int], Any]]) -> float:
     """How many times a nanosecond so many threads, each on a CPU of its own, together call each one's function."""
     calls = 1
-    while elapsed_ns(run_of(0), calls) < SAMPLE_NS:
+    while elapsed_ns(runs[0], calls) < SAMPLE_NS:
         calls *= 2
     barrier, cpus = Barrier(threads), sorted(os.sched_getaffinity(0))
 
     def rate(number: int) -> float:
         os.sched_setaffinity(0, {cpus[-1 - number]})  # of this thread alone
-        run, times = run_of(number), []
+        run, times = runs[number], []
         for _ in range(SAMPLES):
             barrier.wait()
             times.append(elapsed_ns(run, calls))

@@ -334,7 +334,7 @@ class Model:
         from gated_c.loaders import native
 
         weights = {self.isa: self._engine.packed} if packed else {}
-        native.save(self.layers, path, golden, self._options.flush_subnormals, weights)
+        native.save(self.layers, path, golden, self._options, weights)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of ``shape``. Raises ``ValueError`` if x cannot have it."""

@@ -271,6 +271,7 @@ RESULT = Result(
         took("roofline", 1.5, "bound"),
         took("Titan", 20.0, "published"),
     ),
+    case=CASES[0].fields(),
 )
 
 
@@ -288,11 +289,18 @@ def test_a_ratio_is_to_the_same_precision_at_the_best_number_of_threads_up_to_a_
 
 
 def test_means_are_geometric_and_over_the_shapes_that_have_the_ratio() -> None:
-    slower = Result("step", "GRU", "µs per step", (took("gated_c", 2.0, "engine"), took("torch", 1.0)))
+    times = (took("gated_c", 2.0, "engine"), took("torch", 1.0))
+    slower = Result("step", "GRU", "µs per step", times, case=CASES[1].fields())
     found = {(mean.dtype, mean.threads, mean.versus): (mean.ratio, mean.shapes) for mean in means([RESULT, slower])}
     assert found["float32", 1, "torch"] == (pytest.approx((4 * 0.5) ** 0.5), 2)
     assert found["float32", 1, "onnxruntime"] == (pytest.approx(2), 1)
     assert "best 1.00x (2), torch 1.41x (2), onnxruntime 2.00x (1), roofline 75% (1)" in summary([RESULT, slower])
+
+
+def test_what_has_no_rival_is_a_line_too() -> None:
+    alone = Result("native", "what Python adds", "µs", (took("gated_c", 0.5, "engine"),))
+    assert [line.split() for line in alone.lines()][-1] == ["float32", "1", "thread", "0.500", "±0%"]
+    assert means([alone]) == []
 
 
 def test_json_and_csv_have_the_fields_that_readme_lists(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -127,7 +128,7 @@ def model(case: Case) -> onnx.ModelProto:
 def layer_nodes(case: Case, layer: int, x: str) -> list[onnx.NodeProto]:
     """From x [T, N, C] to y [T, N, D*H]: the operator gives [T, D, N, H]."""
     names = [f"{name}{layer}" for name in case.states]
-    options: dict[str, object] = {"direction": "bidirectional"} if case.bidirectional else {}
+    options: dict[str, Any] = {"direction": "bidirectional"} if case.bidirectional else {}
     if case.cell == "gru":
         options["linear_before_reset"] = 1
     if case.cell == "rnn_relu":

@@ -37,7 +37,8 @@ def converted(module: Any, dtype: str) -> Any:
     if dtype == "int8":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(module), {type(module)})[0]
+            quantize: Any = torch.ao.quantization.quantize_dynamic
+            return quantize(torch.nn.Sequential(module), {type(module)})[0]
     return module
 
 
