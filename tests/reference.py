@@ -153,7 +153,7 @@ def forward(
     spec, x, h=None, c=None, live=None, reset=None, initial=None, trace=None, matrix=lambda name, weight: weight
 ):
     """A whole module, time-major: x [T,N,C] -> y [T,N,D*H], h [L*D,N,P or H], c [L*D,N,H]. `initial` is (h, c); a dict
-    `trace` gets c [L*D,T,N,H] and gates [L*D,T,N,G,H]; `matrix` makes of a weight's name and value what is multiplied."""
+    `trace` gets c [L*D,T,N,H] and gates [L*D,T,N,G,H]; `matrix` makes what is multiplied of a name and weight."""
     seq_len, batch = x.shape[:2]
     initial = initial_state(spec, batch) if initial is None else initial
     h = np.array(initial[0] if h is None else h, np.float64)

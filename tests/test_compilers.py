@@ -1,14 +1,16 @@
 """GCC, Clang and NEON compute the same bits, and none of them warns."""
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import EXACT
 from gated_models import gated_models, input_of
 
-from tests.build_core import ALLOCATION, build, compiler, core_objects
+from tests.build_core import ALLOCATION, ROOT, build, compile_unit, compiler, core_objects
 
 
 def hashes(executable, *, isa=None, runner=()):
@@ -50,6 +52,20 @@ def test_clang_computes_the_bits_of_gcc(expected, tmp_path):
     executable = build(cc, "tests/c/bits.c", tmp_path)
     for isa in EXACT:
         assert hashes(executable, isa=isa) == expected
+
+
+@pytest.mark.skipif("avx512" not in EXACT, reason="needs AVX-512")
+def test_avx512_computes_the_same_bits_without_vnni(expected, tmp_path):
+    cc, core = compiler("gcc"), Path(shutil.copytree(ROOT / "src", tmp_path / "src"))
+    rows = (core / "isa.def").read_text().splitlines(keepends=True)
+    (core / "isa.def").write_text("".join(row for row in rows if "vnni" not in row))
+    names = {path.stem for path in core.glob("*.c")}
+    objects = [path for path in core_objects(cc) if path.stem not in names and "vnni" not in path.stem]
+    for source in [*core.glob("*.c"), ROOT / "tests" / "c" / "bits.c"]:
+        objects.append(tmp_path / f"{source.stem}.o")
+        compile_unit(cc, source, objects[-1], ["-Wno-unused-function"])
+    subprocess.run([cc, *objects, "-o", tmp_path / "bits"], check=True)
+    assert hashes(tmp_path / "bits", isa="avx512") == expected
 
 
 @pytest.fixture(scope="module")
