@@ -90,7 +90,6 @@ def test_what_cannot_be_calibrated_with_is_refused(rng):
     with pytest.raises(ValueError, match=r"x: expected \(T, N, 4\) or \(T, 4\), got \(6, 3, 5\)"):
         model.to("int8", calibrate=np.zeros((T, N, C + 1)))
 
-
     for x in (np.zeros((0, N, C)), np.zeros((T, 0, C))):
         with pytest.raises(ValueError, match="calibrate: expected at least one step, got none"):
             model.to("int8", calibrate=x)
