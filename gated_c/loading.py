@@ -122,8 +122,8 @@ def _check(path: str | os.PathLike[str], model: Model) -> None:
 
 
 def inspect(path: str | os.PathLike[str], *, config: Any = None) -> list[LayerSpec]:
-    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``. ``config`` as in
-    :func:`load`, for a Keras file of weights alone.
+    """Every recurrent module in a file, with its sizes and the dtype of its weights; ``name`` is what ``load`` takes as
+    ``prefix``. ``config`` as in :func:`load`, for a Keras file of weights alone.
 
     A ``UserWarning`` tells of each one that cannot be used, and why. Raises as :func:`load` does.
     """

@@ -157,6 +157,12 @@ def unread(weights: Mapping[str, Array]) -> dict[str, Tensor]:
 KINDS: dict[str, type[Bfloat16] | type[Int8]] = {"bfloat16": Bfloat16, "int8": Int8}
 
 
+def dtype_of(weights: Mapping[str, Array], name: str) -> str:
+    """The one that a weight is kept in."""
+    kept = stored_of(weights)[name]
+    return next((dtype for dtype, kind in KINDS.items() if isinstance(kept, kind)), "float32")
+
+
 def narrowed(weights: Mapping[str, Array], dtypes: Mapping[str, str]) -> Mapping[str, Array]:
     """The weights with those that ``dtypes`` names, by the beginning of their names, rounded to its dtypes, and the
     others in float32. They themselves if they are that already."""

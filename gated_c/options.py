@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gated_c._core import FLAGS
 from gated_c.layers import Layer
-from gated_c.narrow import MATRICES, narrowed
+from gated_c.narrow import MATRICES, dtype_of, narrowed
 from gated_c.spec import LayerSpec
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -57,6 +57,12 @@ class Options(NamedTuple):
         if options.flags != flags:
             raise ValueError(f"flags: expected some of {ALL_FLAGS:#x} that go together, got {flags:#x}")
         return options
+
+    @classmethod
+    def of_layer(cls, layer: LayerSpec) -> Options:
+        """In which its weights are as wide as it keeps them."""
+        inputs = dtype_of(layer.weights, "weight_ih_l0") if layer.dtype in _INPUTS else None
+        return cls(dtype=layer.dtype, inputs=inputs)
 
     @property
     def flags(self) -> int:

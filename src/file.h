@@ -67,7 +67,13 @@ typedef struct {
     int biases, peepholes;         /* it has them */
     gated_options options[2];      /* by direction */
     int num_options;               /* 0: the recurrent layers have none */
+    gated_text h_limits;           /* bits of a float for each direction of each layer; at == NULL: none */
 } gated_words;
+
+enum { GATED_BITS_DIGITS = 8 };
+
+/* 0 if it cannot be read. */
+int gated_words_h_limit(const gated_words *w, int layer, int direction, float *limit);
 
 /* Breaks `json` unless it says what a layer of its kind needs, and no more. *is_newer: it names what this build does not
  * know. */

@@ -159,7 +159,7 @@ static int read_weights(gated_reader *reader, gated_place place, const gated_wor
         reader->options[place.stack][place.direction] = w->options[place.direction];
         weights->options = &reader->options[place.stack][place.direction];
     }
-    return !missing;
+    return !missing && gated_words_h_limit(w, place.layer, place.direction, &weights->h_limit);
 }
 
 static int read_stack(gated_reader *reader, int index, const gated_words *w)

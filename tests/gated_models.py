@@ -90,6 +90,8 @@ def gated_models():
     rng = np.random.default_rng(7)
     models = {name: gc.Model([spec]) for name, spec in _stacks(rng)}
     models |= {name: gc.Model(chain) for name, chain in _chains(rng)}
+    deep = models["rnn_relu_deep"].layers[0]
+    models["rnn_relu_int8_limits"] = gc.Model([replace(deep, h_limit=(0.5, 0.0, 2.0))], dtype="int8")
     return models | {"_".join([name, *words.values()]): models[name].to(**words) for name, words in NARROW}
 
 

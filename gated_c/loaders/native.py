@@ -58,6 +58,7 @@ _TYPES = {
     "bool": bool,
     "float": float,
     "tuple[Activation, ...]": list,
+    "tuple[float, ...]": list,
     "Activation": Activation,
 }
 
@@ -135,7 +136,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
 def _plain(value: Any, kind: type) -> Any:
     """A field as the type that `read` insists on, which NumPy's scalars are not."""
     if kind is list:
-        return tuple(_plain(activation, Activation) for activation in value)
+        return tuple(_plain(one, Activation if isinstance(one, tuple) else float) for one in value)
     if kind is Activation:
         name, alpha, beta = value
         return Activation(str(name), float(alpha), float(beta))
@@ -256,12 +257,15 @@ def _layer(description: Any, weights: Mapping[str, Array]) -> Layer:
         raise FormatError("gated_layers: expected an object for each layer")
     if "layer" in description:
         return _plain_layer(description, weights)
-    described = _OPTIONS | {"activations": []} | description
+    described = _OPTIONS | {"activations": [], "h_limit": []} | description
     if {name: type(value) for name, value in described.items()} != _FIELDS:
         raise FormatError(f"gated_layers: expected {', '.join(set(_FIELDS) - set(_OPTIONS))} for each layer")
     if described["num_layers"] > len(weights):
         raise FormatError(f"gated_layers: more layers than the {len(weights)} weights")
     described["activations"] = tuple(_activation(activation) for activation in described["activations"])
+    described["h_limit"] = tuple(described["h_limit"])
+    if not all(isinstance(limit, float) for limit in described["h_limit"]):
+        raise FormatError("gated_layers: expected numbers with a fraction for h_limit")
     layer = LayerSpec(weights=weights, **described)
     layer.validate()
     return layer
