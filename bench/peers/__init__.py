@@ -1,7 +1,7 @@
 """The other engines, each at its best settings. One module per peer, with these names:
 
-``VERSION``: the installed version; where there are such, ``MOST_THREADS``, the most that it is run with, and ``PINNED``,
-whether one thread is.
+``VERSION``: the installed version; in some ``MOST_THREADS``, the most that it is run with, and ``PINNED``, whether one
+thread is.
 ``ways(case, dtype)``: how this peer can run the case in a precision, by variant: a function from a number of threads to
 a runner, or the reason why it cannot.
 """
