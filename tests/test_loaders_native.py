@@ -471,6 +471,20 @@ def test_golden_vectors_of_a_narrow_model_are_checked(tmp_path):
         gc.load(tmp_path / "m.gated", check=True)
 
 
+@pytest.mark.parametrize("difference", [1e-4, 1.0])
+def test_golden_vectors_allow_for_the_arithmetic_of_a_cpu(tmp_path, difference):
+    rng = np.random.default_rng(0)
+    model = gc.Model([random_spec(rng, "gru", 3, 8)], dtype="bfloat16", arithmetic="bfloat16")
+    vectors = golden.record(model, rng.standard_normal((4, 2, 3)))
+    vectors["golden.y"][0] += difference
+    model._write(tmp_path / "m.gated", vectors, packed=False)
+    if difference < 1e-3:
+        gc.load(tmp_path / "m.gated", check=True)
+    else:
+        with pytest.raises(FormatError, match="golden"):
+            gc.load(tmp_path / "m.gated", check=True)
+
+
 def narrow_file(path, **changes):
     """Of a small int8 model, with other arrays in place of some; ``None`` leaves one out."""
     native.save([random_spec(np.random.default_rng(0), "gru", 2, 3)], path, options=NARROW[1])
