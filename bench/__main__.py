@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 from bench import machine
+from bench.goals import Result, summary, write_csv, write_json
 from bench.measure import QUICK, Effort
-from bench.table import Result, summary, write_csv, write_json
 
 QUESTIONS = ("native", "step", "sequence", "batch", "ragged", "reset", "pool", "network", "startup")
 

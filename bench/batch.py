@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from bench.case import Case
 from bench.compare import compare
+from bench.goals import Result
 from bench.measure import Effort
-from bench.table import Result
 
 #: By hidden_size, which is input_size too.
 GOALS_UP_TO_8 = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from bench import engine, peers
 from bench.case import Case
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, Runner, check, measure
 from bench.roofline import Roofline
-from bench.table import ENGINE, Result
 
 
 def compare(work: str, case: Case, goals: Mapping[str, float], effort: Effort) -> Result:

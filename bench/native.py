@@ -14,8 +14,8 @@ from statistics import median
 
 from bench import engine
 from bench.case import Case
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, Timing, measure
-from bench.table import ENGINE, Result
 from gated_c.spec import Array
 from tests.build_core import build
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import gated_c
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, measure
-from bench.table import ENGINE, Result
 from gated_c.spec import Array
 
 STEPS = 100

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import gated_c
 from bench import engine
 from bench.case import Case
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, Runner, check, measure
-from bench.table import ENGINE, Result
 from gated_c.spec import Array
 
 Ids = npt.NDArray[np.int64]

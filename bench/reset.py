@@ -9,8 +9,8 @@ import numpy as np
 
 from bench import engine, peers
 from bench.case import Case
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, Runner, check, measure
-from bench.table import ENGINE, Result
 
 #: As in reinforcement learning: environments side by side, each with a new episode now and then.
 SEQ_LEN, EPISODE = 128, 100

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from bench.case import Case
 from bench.compare import compare
+from bench.goals import Result
 from bench.measure import Effort
-from bench.table import Result
 
 #: (input_size, hidden_size)
 UP_TO_40 = [(1, 8), (1, 16), (16, 16), (1, 20), (1, 32), (32, 32), (1, 40), (40, 40)]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import gated_c
 from bench import peers
+from bench.goals import ENGINE, Result
 from bench.measure import Effort, Timing
-from bench.table import ENGINE, Result
 
 #: What a peer's users import, and the distribution that they install.
 IMPORTS = {

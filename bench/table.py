@@ -1,4 +1,4 @@
-"""What was measured, and how it is printed: a line per shape, then a line per kind of work, and both as CSV or JSON."""
+"""What was measured, and what it is written as: lines for a reader, and CSV or JSON, described in bench/README.md."""
 
 from __future__ import annotations
 
@@ -6,121 +6,268 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import floor, log10
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
-from bench.measure import Timing
+import numpy as np
 
 ENGINE = "gated_c"
 
-#: Columns that are not peers: what the machine, the dense batch or the promise allows.
-BOUNDS = ("roofline", "dense share", "dense batch", "no resets", "limit", "RTNeural, listed")
+#: Rises with every change to the JSON that its readers must know of.
+FORMAT = 1
 
-#: Below this share of the time on the CPU, other work has disturbed the figures.
+#: Below this share of the time on the CPU, other work has disturbed a single thread's figures.
 UNDISTURBED = 0.97
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Median and quartiles of the samples."""
+
+    median: float
+    q1: float
+    q3: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: list[float]) -> Timing:
+        q1, median, q3 = (float(value) for value in np.percentile(samples, (25, 50, 75)))
+        return cls(median, q1, q3, len(samples))
+
+    @classmethod
+    def exactly(cls, value: float) -> Timing:
+        return cls(value, value, value, 1)
+
+    def scaled(self, factor: float) -> Timing:
+        return Timing(self.median * factor, self.q1 * factor, self.q3 * factor, self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles as a share of the median."""
+        return (self.q3 - self.q1) / self.median
+
+
+@dataclass(frozen=True)
+class Time:
+    """How long one engine takes, in one precision and on a number of threads."""
+
+    engine: str
+    timing: Timing
+    role: str = "peer"  # "engine" is ours, "bound" the machine's, "reference" and "published" stand beside
+    variant: str = ""
+    dtype: str = "float32"
+    threads: int = 1
+    error: float | None = None  # largest deviation from float64, and what is allowed
+    tolerance: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine} {self.variant}".rstrip()
+
+    def is_beside(self, dtype: str, variant: str, threads: int) -> bool:
+        """Whether the engine in this precision, with so many threads at most, is compared to this."""
+        if self.role == "published":
+            return True
+        if self.role == "peer":
+            return self.dtype == dtype and self.threads <= threads
+        same = (self.dtype, self.variant) == (dtype, variant)
+        return same and (self.threads == threads if self.role == "bound" else self.threads <= threads)
+
+    def fields(self) -> dict[str, Any]:
+        values = asdict(self)
+        return values | values.pop("timing")
+
+
+@dataclass(frozen=True)
+class Skip:
+    """What was not timed, and why."""
+
+    engine: str
+    reason: str
+    variant: str = ""
+    dtype: str = "float32"
+    threads: int = 1
+
+    def line(self) -> str:
+        name = f"{self.engine} {self.variant}".rstrip()
+        return f"    without {name}, {self.dtype}, {counted(self.threads, 'thread')}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster the engine is than ``versus``, where each may use up to ``threads`` threads and is taken at
+    its best number of them. ``versus`` is a peer, ``best`` for the fastest of them, or what else stands beside; for
+    ``roofline`` it is the share of what the machine can do."""
+
+    dtype: str
+    variant: str
+    threads: int
+    versus: str
+    ratio: float
+    engine_threads: int
+    versus_threads: int
+    versus_name: str
+
+
+@dataclass(frozen=True)
 class Result:
-    """One shape: the time of every engine, and how many times faster than some of them this one means to be.
+    """One shape: everything timed and what was not."""
 
-    A goal names a column, or "best" for the fastest peer; 0.9 for ``roofline`` is 90 % of what the machine can do.
-    """
-
-    work: str
+    set: str
     shape: str
     unit: str
-    times: Mapping[str, Timing]
-    goals: Mapping[str, float]
+    times: tuple[Time, ...]
+    skipped: tuple[Skip, ...] = ()
+    case: Mapping[str, Any] | None = None
     cpu_share: float = 1
 
     @property
-    def ratios(self) -> dict[str, float]:
-        """Time of every other column, and of the fastest peer, over that of the engine."""
-        others = {name: timing.median for name, timing in self.times.items() if name != ENGINE}
-        peers = [time for name, time in others.items() if name not in BOUNDS]
-        if peers:
-            others["best"] = min(peers)
-        return {name: time / self.times[ENGINE].median for name, time in others.items()}
+    def ratios(self) -> list[Ratio]:
+        counts = sorted({time.threads for time in self.times if time.role in ("engine", "peer")})
+        kinds = dict.fromkeys((time.dtype, time.variant) for time in self.times if time.role == "engine")
+        return [ratio for kind in kinds for threads in counts for ratio in self.ratios_of(*kind, threads)]
 
-    @property
-    def missed(self) -> dict[str, float]:
-        """The goals that were measured and not reached."""
-        ratios = self.ratios
-        return {name: goal for name, goal in self.goals.items() if ratios.get(name, goal) < goal}
+    def ratios_of(self, dtype: str, variant: str, threads: int) -> Iterator[Ratio]:
+        """Of one precision of the engine, everything on up to so many threads."""
+        ours = self.fastest(dtype, variant, threads)
+        if ours is None:
+            return
+        rivals: dict[str, list[Time]] = {}
+        for time in self.times:
+            if time.role == "peer" and time.is_beside(dtype, variant, threads):
+                rivals.setdefault("best", []).append(time)
+            if time.role != "engine" and time.is_beside(dtype, variant, threads):
+                rivals.setdefault(time.engine, []).append(time)
+        for versus, times in rivals.items():
+            rival = min(times, key=lambda time: time.timing.median)
+            ratio = rival.timing.median / ours.timing.median
+            yield Ratio(dtype, variant, threads, versus, ratio, ours.threads, rival.threads, rival.name)
 
-    def line(self) -> str:
-        engine, ratios = self.times[ENGINE], self.ratios
-        cells = [f"  {self.shape:<31}{number(engine.median):>8} ±{engine.spread / 2:<4.0%}"]
-        for name, timing in self.times.items():
-            if name != ENGINE:
-                cells.append(f"{number(timing.median):>8} {as_ratio(name, ratios[name]):>6}")
-        if self.missed:
-            missed = (f"{name} {as_ratio(name, goal)}" for name, goal in self.missed.items())
-            cells.append("  missed: " + ", ".join(missed))
-        if self.cpu_share < UNDISTURBED:
-            cells.append(f"  (disturbed: on the CPU {self.cpu_share:.0%} of the time)")
-        return " ".join(cells).rstrip()
+    def fastest(self, dtype: str, variant: str, threads: int) -> Time | None:
+        """The engine's time in this precision at its best number of threads."""
+        kind = ("engine", dtype, variant)
+        times = [t for t in self.times if (t.role, t.dtype, t.variant) == kind and t.threads <= threads]
+        return min(times, key=lambda time: time.timing.median, default=None)
 
-    def header(self) -> str:
-        names = [f"{name:>15}" for name in self.times if name != ENGINE]
-        return f"\n{self.work} ({self.unit}, median)\n  {'':<31}{ENGINE:>8}{'':7}" + " ".join(names)
+    def lines(self) -> Iterator[str]:
+        """The shape, then a line per precision and number of threads."""
+        disturbed = f"  (disturbed: on the CPU {self.cpu_share:.0%} of the time)" * (self.cpu_share < UNDISTURBED)
+        yield f"\n  {self.shape}  [{self.unit}]{disturbed}"
+        for (dtype, variant, threads), group in groupby(self.ratios, lambda r: (r.dtype, r.variant, r.threads)):
+            yield self.line(dtype, variant, threads, list(group))
+        yield from (skip.line() for skip in self.skipped)
+
+    def line(self, dtype: str, variant: str, threads: int, ratios: list[Ratio]) -> str:
+        ours = self.fastest(dtype, variant, threads)
+        assert ours is not None
+        label = f"{dtype} {variant}".rstrip()
+        time = f"{number(ours.timing.median):>8} ±{ours.timing.spread / 2:<4.0%}"
+        cells = [f"    {label:<29}{counted(threads, 'thread'):<10}{time}"]
+        for ratio in ratios:
+            name = f"best, {ratio.versus_name}," if ratio.versus == "best" else ratio.versus_name
+            cells.append(f"{name} {as_ratio(ratio)}")
+        return "  ".join(cells)
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "set": self.set,
+            "shape": self.shape,
+            "case": self.case,
+            "unit": self.unit,
+            "cpu_share": self.cpu_share,
+            "times": [time.fields() for time in self.times],
+            "ratios": [asdict(ratio) for ratio in self.ratios],
+            "skipped": [asdict(skip) for skip in self.skipped],
+        }
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Geometric mean of a ratio over the shapes of a set that have it."""
+
+    set: str
+    dtype: str
+    variant: str
+    threads: int
+    versus: str
+    ratio: float
+    shapes: int
+
+
+def means(results: Iterable[Result]) -> list[Mean]:
+    ratios: dict[tuple[str, str, str, int, str], list[float]] = {}
+    for result in results:
+        for ratio in result.ratios:
+            key = (result.set, ratio.dtype, ratio.variant, ratio.threads, ratio.versus)
+            ratios.setdefault(key, []).append(ratio.ratio)
+    return [Mean(*key, geometric_mean(values), len(values)) for key, values in ratios.items()]
+
+
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def number(value: float) -> str:
     """Three digits that count."""
-    return f"{value:.{max(0, 2 - floor(log10(value)))}f}"
+    return f"{value:.{max(0, 2 - floor(log10(value)))}f}" if value > 0 else "0"
 
 
-def as_ratio(name: str, ratio: float) -> str:
-    if name == "roofline":
-        return f"{ratio:.0%}"
-    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+def as_ratio(of: Ratio | Mean) -> str:
+    if of.versus == "roofline":
+        return f"{of.ratio:.0%}"
+    return f"{of.ratio:.2f}x" if of.ratio < 10 else f"{of.ratio:.0f}x"
 
 
 def summary(results: Iterable[Result]) -> str:
-    """A line per kind of work: geometric means of the ratios, and how many shapes reach each goal."""
-    works: dict[str, list[Result]] = {}
-    for result in results:
-        works.setdefault(result.work, []).append(result)
-    lines = ["\nHow many times faster (geometric mean), and the goals with the number of shapes that reach them"]
-    for work, rows in works.items():
-        means = {
-            name: geometric_mean([row.ratios[name] for row in rows])
-            for name in rows[0].ratios
-            if all(name in row.ratios for row in rows)
-        }
-        lines.append(f"\n  {work}, {len(rows)} shape{'s'[: len(rows) > 1]}")
-        lines.append("    " + ", ".join(f"{name} {as_ratio(name, mean)}" for name, mean in means.items()))
-        if any(row.goals for row in rows):
-            lines.append("    goals: " + ", ".join(goal_texts(rows)))
+    """A line per set, precision and number of threads: geometric means of the ratios."""
+    lines = ["\nHow many times faster than each at its best number of threads (geometric mean, number of shapes)"]
+    for name, of_set in groupby(means(results), lambda mean: mean.set):
+        lines.append(f"\n  {name}")
+        for (dtype, variant, threads), group in groupby(of_set, lambda mean: (mean.dtype, mean.variant, mean.threads)):
+            label = f"{dtype} {variant}".rstrip()
+            cells = ", ".join(f"{mean.versus} {as_ratio(mean)} ({mean.shapes})" for mean in group)
+            lines.append(f"    {label:<29}{counted(threads, 'thread'):<10} {cells}")
     return "\n".join(lines)
 
 
-def goal_texts(rows: list[Result]) -> Iterator[str]:
-    """Each goal of the rows, as the range it spans, and in how many of them it is reached."""
-    for name in dict.fromkeys(name for row in rows for name in row.goals):
-        measured = [row for row in rows if name in row.goals and name in row.ratios]
-        goals = sorted(row.goals[name] for row in rows if name in row.goals)
-        wanted = "..".join(dict.fromkeys(as_ratio(name, goal) for goal in (goals[0], goals[-1])))
-        reached = sum(name not in row.missed for row in measured)
-        yield f"{name} {wanted} in {reached} of {len(measured)}" if measured else f"{name} {wanted} not measured"
+CSV_COLUMNS = (
+    "set",
+    "shape",
+    "unit",
+    "engine",
+    "variant",
+    "role",
+    "dtype",
+    "threads",
+    "median",
+    "q1",
+    "q3",
+    "samples",
+    "error",
+    "tolerance",
+)
 
 
 def write_csv(results: Iterable[Result], path: Path) -> None:
-    """A line per engine and shape."""
+    """A line per engine, precision, number of threads and shape."""
     with path.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(("work", "shape", "unit", "engine", "median", "p10", "p90", "times_faster", "goal"))
+        out = csv.DictWriter(file, CSV_COLUMNS)
+        out.writeheader()
         for result in results:
-            for name, timing in result.times.items():
-                ratio, goal = result.ratios.get(name, ""), result.goals.get(name, "")
-                row = (result.work, result.shape, result.unit, name, timing.median, timing.p10, timing.p90, ratio, goal)
-                out.writerow(row)
+            about = {"set": result.set, "shape": result.shape, "unit": result.unit}
+            out.writerows(about | time.fields() for time in result.times)
 
 
-def write_json(machine: Mapping[str, str], results: Iterable[Result], path: Path) -> None:
-    """The machine and every result with its ratios."""
-    rows = [asdict(result) | {"ratios": result.ratios, "missed": result.missed} for result in results]
-    path.write_text(json.dumps({"machine": machine, "results": rows}, indent=1) + "\n")
+def write_json(about: Mapping[str, Any], results: Iterable[Result], path: Path) -> None:
+    """The machine, every result with its ratios, and the means."""
+    results = list(results)
+    content = {
+        "format": FORMAT,
+        **about,
+        "results": [result.fields() for result in results],
+        "means": [asdict(mean) for mean in means(results)],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -11,6 +11,8 @@ _Floats = npt.NDArray[np.float32]
 _Ids = npt.NDArray[np.int64]
 _Rows = npt.NDArray[np.uint8]
 
+FLAGS: dict[str, int]
+
 class Engine:
     input_size: int
     output_size: int
@@ -21,7 +23,7 @@ class Engine:
     snapshot_size: int
     packed: _Floats
 
-    def __init__(self, layers: Sequence[Layer], flush_subnormals: bool, packed: _Floats | None = None) -> None: ...
+    def __init__(self, layers: Sequence[Layer], flags: int, packed: _Floats | None = None) -> None: ...
     def state_size(self, batch: int) -> int: ...
     def check_snapshots(self, rows: _Rows) -> None: ...
     def initial_state(self, batch: int) -> _Floats: ...

@@ -17,6 +17,7 @@ import numpy
 
 from gated_c.arrays import checked_float32, checked_ids, checked_members, checked_output
 from gated_c.errors import FormatError, UnsupportedError
+from gated_c.narrow import unread
 
 np.import_array()
 
@@ -108,6 +109,15 @@ cdef dict KINDS = {
     "reshape": GATED_RESHAPE,
 }
 
+FLAGS = {
+    "flush_subnormals": GATED_FLUSH_SUBNORMALS,
+    "bfloat16": GATED_BFLOAT16,
+    "bfloat16_dot": GATED_BFLOAT16_DOT,
+    "int8": GATED_INT8,
+    "inputs_float32": GATED_INPUTS_FLOAT32,
+    "inputs_bfloat16": GATED_INPUTS_BFLOAT16,
+}
+
 cdef dict MASKED = {"zero": GATED_ZERO, "repeat": GATED_REPEAT_OUTPUT, "repeat_initial": GATED_REPEAT_INITIAL}
 
 
@@ -191,11 +201,13 @@ cdef class Memory:
         PyMem_Free(self.at)
 
 
-cdef gated_recurrent *stack_of(spec, list alive) except NULL:
-    """The recurrent layers of a LayerSpec. What they point to is appended to `alive`."""
+cdef gated_recurrent *stack_of(spec, bint is_read, list alive) except NULL:
+    """The recurrent layers of a LayerSpec, of which matrices are read or are packed already. What they point to is
+    appended to `alive`."""
     memory = Memory(spec.num_layers, sizeof(gated_recurrent))
     options_memory = Memory(2, sizeof(gated_options))
-    arrays = {name: numpy.ascontiguousarray(w, numpy.float32) for name, w in spec.weights.items()}
+    given = spec.weights if is_read else unread(spec.weights)
+    arrays = {name: numpy.ascontiguousarray(w) for name, w in given.items()}
     alive += [memory, options_memory, arrays]
     cdef gated_recurrent *layers = <gated_recurrent *>memory.at
     cdef gated_options *options = <gated_options *>options_memory.at
@@ -217,9 +229,9 @@ cdef gated_recurrent *stack_of(spec, list alive) except NULL:
     return layers
 
 
-cdef int describe_stack(spec, gated_layer *layer, list alive) except -1:
+cdef int describe_stack(spec, bint is_read, gated_layer *layer, list alive) except -1:
     layer.kind = GATED_STACK
-    layer.stack = stack_of(spec, alive)
+    layer.stack = stack_of(spec, is_read, alive)
     layer.count = spec.num_layers
     layer.masked = MASKED[spec.masked]
     return 0
@@ -265,9 +277,9 @@ cdef class Engine:
     cdef readonly str isa
     cdef int64_t step_work  # multiplications of a row's step
 
-    def __cinit__(self, layers, bint flush_subnormals, np.ndarray packed=None):
-        """From a validated chain; ``packed`` float32 [K], read where it lies, is that of an equal one on the
-        instruction set in use. ``FormatError`` if it cannot be."""
+    def __cinit__(self, layers, unsigned flags, np.ndarray packed=None):
+        """From a validated chain and the sum of some ``FLAGS``; ``packed`` float32 [K], read where it lies, is that of
+        an equal one on the instruction set in use. ``FormatError`` if it cannot be."""
         layers = [layer for layer in layers if getattr(layer, "core", True) is not None]
         memory = Memory(len(layers), sizeof(gated_layer))
         cdef gated_layer *described = <gated_layer *>memory.at
@@ -278,9 +290,8 @@ cdef class Engine:
             if hasattr(layer, "core"):
                 describe_plain(layer.core, &described[index], alive)
             else:
-                describe_stack(layer, &described[index], alive)
+                describe_stack(layer, packed is None, &described[index], alive)
             self.step_work += layer.num_parameters
-        cdef unsigned flags = GATED_FLUSH_SUBNORMALS if flush_subnormals else 0
         cdef gated_packed weights
         cdef gated_status status
         if packed is None:

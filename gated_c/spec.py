@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from gated_c.arrays import Array as Array
+from gated_c.narrow import stored_of
 
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
 #: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
@@ -100,6 +101,9 @@ class LayerSpec:
     ``clip`` (0: none) of the inputs of activations, ``clip_output`` whether that includes an LSTM's c before its
     output, ``input_forget`` (f = 1 - i), ``reverse`` (one direction, last step first, y in the order of time),
     ``masked`` (``MASKED``: what y is at a step that does not count; the state stays as it is).
+
+    ``h_limit`` [L*D], in the order of the state, is for int8: a bound of abs(h) of each direction of each layer, beyond
+    which h saturates, from :meth:`gated_c.Model.to`; 0, or all of it empty, for what follows from the cell.
     """
 
     cell: str
@@ -119,6 +123,7 @@ class LayerSpec:
     peepholes: bool = False
     reverse: bool = False
     masked: str = "zero"
+    h_limit: tuple[float, ...] = ()
 
     @property
     def streamable(self) -> bool:
@@ -167,7 +172,7 @@ class LayerSpec:
 
     @property
     def num_parameters(self) -> int:
-        return sum(int(w.size) for w in self.weights.values())
+        return sum(prod(weight.shape) for weight in stored_of(self.weights).values())
 
     def suffixes(self) -> Iterator[tuple[int, str]]:
         """``(layer, suffix)`` of every direction of every layer in the state's order: ``_l0``, ``_l0_reverse``."""
@@ -222,16 +227,16 @@ class LayerSpec:
         if self.num_layers > len(self.weights):
             yield f"weights: expected those of {self.num_layers} layers, got {len(self.weights)} in all"
             return
-        expected, optional = self.expected_shapes(), self.initial_shapes()
+        expected, optional, given = self.expected_shapes(), self.initial_shapes(), stored_of(self.weights)
         for name, shape in (expected | optional).items():
-            if name not in self.weights:
+            if name not in given:
                 if name in expected:
                     yield f"{name}: missing, expected {shape}"
-            elif self.weights[name].shape != shape:
-                yield f"{name}: expected {shape}, got {self.weights[name].shape}"
-            elif self.weights[name].dtype != np.float32:
-                yield f"{name}: expected float32, got {self.weights[name].dtype}"
-        for name in self.weights:
+            elif given[name].shape != shape:
+                yield f"{name}: expected {shape}, got {given[name].shape}"
+            elif given[name].dtype != np.float32:
+                yield f"{name}: expected float32, got {given[name].dtype}"
+        for name in given:
             if name not in expected and name not in optional:
                 yield f"{name}: unexpected"
 
@@ -251,6 +256,10 @@ class LayerSpec:
                 yield f"{option}: expected False for {self.cell}, got True"
         if self.masked not in MASKED:
             yield f"masked: expected one of {', '.join(MASKED)}, got {self.masked!r}"
+        if len(self.h_limit) not in (0, self.num_layers * self.num_directions):
+            yield f"h_limit: expected {self.num_layers * self.num_directions} or none, got {len(self.h_limit)}"
+        if not all(limit >= 0 and isfinite(limit) for limit in self.h_limit):
+            yield f"h_limit: expected positive numbers, or 0 for none, got {self.h_limit}"
         if self.reverse and self.bidirectional:
             yield "reverse: expected False for a bidirectional module, got True"
 

@@ -22,7 +22,9 @@
 #include "team.h"
 
 typedef struct {
-    const gated_cell_kernel *kernel;
+    const gated_cell_kernel *kernel;       /* of the hidden format */
+    const gated_cell_kernel *input_kernel; /* whose project computes the input product; another one if that has to be
+                                              computed before each step: its weights are of another format */
     int lanes;
     gated_panels panels;
     size_t bytes;    /* of the panels */
@@ -105,8 +107,20 @@ static inline void gated_leave(const gated_model *model, uint64_t mode)
 /* model.c: GATED_NO_MEMORY if scratch for so many rows and steps is beyond counting. */
 gated_status gated_check_scratch(const gated_model *model, int64_t batch, int64_t seq_len);
 
-/* isa.c: the kernel tables of the chosen level, narrowest first, NULL-terminated. */
-gated_status gated_chosen_tables(const gated_kernels *const **tables);
+enum {
+    GATED_NUM_TABLES = 0
+#define ISA(table, level, lanes, needs) + 1
+#include "isa.def"
+#undef ISA
+};
+
+/* The kernel tables of a level that have a format, narrowest first, NULL-terminated. */
+typedef struct {
+    const gated_kernels *of[GATED_NUM_FORMATS][GATED_NUM_TABLES + 1];
+} gated_tables;
+
+/* isa.c: those of the chosen level. */
+gated_status gated_chosen_tables(const gated_tables **tables);
 
 /* pack.c */
 typedef struct {
@@ -115,12 +129,14 @@ typedef struct {
     const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;
     const float *peephole;
     const gated_options *options;
+    int input_format, hidden_format; /* GATED_FORMAT_*: of weight_ih and weight_hh, which are rounded to it */
 } gated_unpacked;
 
 /* All weights of a model, as the kernels read them. A model is gone through twice: to count its floats, then to place and
  * fill them. What the result looks like is GATED_PACKING. */
 typedef struct {
-    const gated_kernels *const *tables;
+    const gated_tables *tables;
+    unsigned flags;          /* of the model */
     float *floats;           /* NULL while they are counted */
     size_t count;            /* so far */
     int is_filled;           /* before: nothing is written */
@@ -133,6 +149,40 @@ float *gated_take(gated_arena *arena, size_t floats);
 const float *gated_take_copy(gated_arena *arena, const float *from, size_t floats);
 
 void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product);
+
+/* Of row.narrow, a multiple of GATED_PACKED_ALIGNMENT. */
+size_t gated_narrow_bytes(const gated_product *product);
+
+/* The same for all products of a scan. */
+static inline size_t gated_scan_narrow_bytes(const gated_scan *scan)
+{
+    const size_t cell = gated_narrow_bytes(&scan->cell), second = scan->second.kernel ? gated_narrow_bytes(&scan->second) : 0;
+    return cell > second ? cell : second;
+}
+
+static inline int gated_projects_first(const gated_product *product)
+{
+    return product->input_kernel != product->kernel;
+}
+
+/* Floats of the input product of one row: [blocks][G][V]. */
+static inline int64_t gated_product_width(const gated_product *product)
+{
+    return (int64_t)product->panels.blocks * product->lanes * product->kernel->gates;
+}
+
+static inline void gated_project(const gated_product *product, const gated_row *rows, int64_t count)
+{
+    product->input_kernel->project(&product->panels, rows, count, 0, product->panels.blocks);
+}
+
+/* One time step; a product that projects first does so into row.product. */
+static inline void gated_product_step(const gated_product *product, const gated_row *rows, int64_t count, int backward)
+{
+    if (gated_projects_first(product))
+        gated_project(product, rows, count);
+    product->kernel->step(&product->panels, rows, count, 0, product->panels.blocks, backward);
+}
 
 /* memory.c: 64-byte aligned floats, on huge pages where that pays; NULL if there is no memory. */
 float *gated_allocate(size_t floats);
@@ -203,6 +253,8 @@ typedef struct {
     gated_row *second;       /* [N], of the scan's second product */
     gated_row *ahead[2];     /* rows of several steps whose input product is computed in one go */
     float *product[2];
+    char *narrow;            /* [most rows of one kernel call][narrow_bytes] */
+    size_t narrow_bytes;     /* the most that a product needs */
     float *first_output;     /* [N, max H], what the second product is of; then z of a GRU, alike */
     int backward;            /* direction of the next sweep through the blocks */
     gated_team *team;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ISA(table, level, lanes) extern const gated_kernels gated_kernels_##table;
+#define ISA(table, level, lanes, needs) extern const gated_kernels gated_kernels_##table;
 #include "isa.def"
 #undef ISA
 
@@ -44,36 +44,44 @@ typedef struct {
 } isa_row;
 
 static const isa_row rows[] = {
-#define ISA(table, level, lanes) {#level, lanes, cpu_has_##level, &gated_kernels_##table},
+#define ISA(table, level, lanes, needs) {#level, lanes, cpu_has_##needs, &gated_kernels_##table},
 #include "isa.def"
 #undef ISA
 };
 
-enum { NUM_TABLES = sizeof rows / sizeof *rows };
-
-/* Filled from `rows` once: a level has as many tables as it has vector widths. */
+/* Filled from `rows` once. */
 typedef struct {
     gated_isa_info info;
-    const gated_kernels *tables[NUM_TABLES + 1];
+    gated_tables tables;
 } isa_level;
 
-static isa_level levels[NUM_TABLES];
+static isa_level levels[GATED_NUM_TABLES];
 static int num_levels;
+
+static void add_table(gated_tables *tables, const gated_kernels *kernels)
+{
+    for (int format = 0; format < GATED_NUM_FORMATS; format++) {
+        const gated_kernels **end = tables->of[format];
+        while (*end)
+            end++;
+        if (kernels->cell[format])
+            *end = kernels;
+    }
+}
 
 static void __attribute__((constructor)) list_levels(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
 #endif
-    for (int i = 0; i < NUM_TABLES; i++) {
+    for (int i = 0; i < GATED_NUM_TABLES; i++) {
+        const int usable = rows[i].usable();
         if (i == 0 || strcmp(rows[i - 1].level, rows[i].level) != 0)
-            num_levels++;
+            levels[num_levels++].info = (gated_isa_info){rows[i].level, rows[i].lanes, usable, rows[i].kernels->exact};
         isa_level *level = &levels[num_levels - 1];
-        level->info = (gated_isa_info){rows[i].level, rows[i].lanes, rows[i].usable(), rows[i].kernels->exact};
-        int n = 0;
-        while (level->tables[n])
-            n++;
-        level->tables[n] = rows[i].kernels;
+        level->info.lanes = rows[i].lanes;
+        if (usable)
+            add_table(&level->tables, rows[i].kernels);
     }
 }
 
@@ -114,12 +122,12 @@ gated_status gated_isa_chosen(const gated_isa_info **isa)
     return status;
 }
 
-gated_status gated_chosen_tables(const gated_kernels *const **tables)
+gated_status gated_chosen_tables(const gated_tables **tables)
 {
     const isa_level *level = NULL;
     gated_status status = choose_level(&level);
     if (status == GATED_OK)
-        *tables = level->tables;
+        *tables = &level->tables;
     return status;
 }
 
@@ -128,6 +136,6 @@ gated_status gated_activate(const char *isa, const gated_activation *activation,
     const isa_level *level = NULL;
     gated_status status = find_level(isa, &level);
     if (status == GATED_OK)
-        level->tables[0]->activate(activation, x, y, n);
+        level->tables.of[GATED_FORMAT_float32][0]->activate(activation, x, y, n);
     return status;
 }

@@ -287,6 +287,13 @@ gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *s, 
 
 /* Scratch */
 
+/* Floats up to the end of a cache line. */
+static size_t whole_lines(size_t floats)
+{
+    enum { LINE = CACHE_LINE / sizeof(float) };
+    return (floats + LINE - 1) / LINE * LINE;
+}
+
 /* What the widest of a stack's scans need. */
 typedef struct {
     int64_t between;         /* floats per row and step */
@@ -294,6 +301,8 @@ typedef struct {
     int products;            /* that are computed ahead for one scan */
     int64_t ahead_rows;
     size_t product_floats;   /* of one */
+    size_t narrow_bytes;     /* of a row */
+    size_t narrow_floats;    /* of all rows of a kernel call */
 } scratch_size;
 
 static scratch_size size_of(const gated_stack *stack, int64_t batch, int64_t seq_len)
@@ -311,7 +320,12 @@ static scratch_size size_of(const gated_stack *stack, int64_t batch, int64_t seq
         if (candidate)
             size.products = 2;
         gated_scan_size(scan, batch, seq_len, &size.ahead_rows, &size.product_floats);
+        const size_t narrow = gated_scan_narrow_bytes(scan);
+        size.narrow_bytes = narrow > size.narrow_bytes ? narrow : size.narrow_bytes;
     }
+    const int64_t most_rows = size.ahead_rows > batch ? size.ahead_rows : batch;
+    size.narrow_floats = most_rows * size.narrow_bytes / sizeof(float);
+    size.product_floats = whole_lines(size.product_floats);
     return size;
 }
 
@@ -335,31 +349,28 @@ static int count_buffers(const gated_stack *stack, const gated_split *split)
     return split->kind == GATED_LANES && !stack->reverse ? layers * RING : layers > 2 ? 2 : layers;
 }
 
-/* Floats up to the end of a cache line. */
-static size_t whole_lines(size_t floats)
+/* Floats of a buffer that all threads with a share of the blocks have in common, and others have each. */
+static size_t floats_in_common(const scratch_size *size, int64_t batch)
 {
-    enum { LINE = CACHE_LINE / sizeof(float) };
-    return (floats + LINE - 1) / LINE * LINE;
+    return size->products * size->product_floats + whole_lines(size->first_output * batch);
 }
 
-/* Gives thread i its part of `rows` and `floats`, and moves both on behind it. With a share of the blocks, the results of
- * all threads are in one place. */
-static void share_out(gated_workspace *ws, int i, int64_t batch, const scratch_size *size, gated_row **rows, float **floats)
+/* Gives a thread the next `rows` and `floats`; `common` is as large as floats_in_common. */
+static void share_out(gated_scratch *scratch, int64_t batch, const scratch_size *size, gated_row **rows, float **floats,
+                      float *common)
 {
-    gated_scratch *scratch = &ws->threads[i];
-    const size_t products = size->products, last = products - 1;
-    *scratch = (gated_scratch){.count = 1};
+    const size_t last = size->products - 1;
+    *scratch = (gated_scratch){.count = 1, .narrow_bytes = size->narrow_bytes};
     scratch->rows = *rows;
     scratch->second = *rows + batch;
     scratch->ahead[0] = *rows + 2 * batch;
     scratch->ahead[1] = scratch->ahead[0] + last * size->ahead_rows;
     *rows = scratch->ahead[1] + size->ahead_rows;
-    if (i > 0 && ws->split.kind == GATED_BLOCKS)
-        *floats = ws->threads[0].product[0];
-    scratch->product[0] = *floats;
-    scratch->product[1] = *floats + last * size->product_floats;
-    scratch->first_output = *floats + products * size->product_floats;
-    *floats = scratch->first_output + whole_lines(size->first_output * batch);
+    scratch->product[0] = common;
+    scratch->product[1] = common + last * size->product_floats;
+    scratch->first_output = common + size->products * size->product_floats;
+    scratch->narrow = (char *)*floats;
+    *floats += size->narrow_floats;
 }
 
 gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, const gated_split *split,
@@ -368,28 +379,26 @@ gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int
     *ws = (gated_workspace){.split = split ? *split : (gated_split){.threads = 1}};
     const gated_split *own = &ws->split;
     const int threads = own->threads;
-    scratch_size size = size_of(stack, batch, seq_len);
-    size.product_floats = whole_lines(size.product_floats);
+    const scratch_size size = size_of(stack, batch, seq_len);
     ws->chunk = choose_chunk(stack, &size, batch, seq_len, own);
     ws->between_floats = size.between * batch * (stack->reverse ? gated_clamp(seq_len, 1, INT32_MAX) : ws->chunk);
     const size_t buffers = count_buffers(stack, own), lanes = own->kind == GATED_LANES ? 2 * stack->num_layers : 0;
-    const size_t lane_floats = lanes * sizeof(gated_lane) / sizeof(float);
-    const size_t of_thread = size.products * size.product_floats + whole_lines(size.first_output * batch);
-    const size_t of_all = lane_floats + buffers * ws->between_floats;
+    const size_t lane_floats = lanes * sizeof(gated_lane) / sizeof(float), common = floats_in_common(&size, batch);
+    const size_t num_common = own->kind == GATED_BLOCKS ? 1 : threads;
     const size_t rows_each = 2 * batch + size.products * size.ahead_rows;
     ws->memory = malloc((rows_each * threads + 1) * sizeof(gated_row));
     ws->threads = malloc(threads * sizeof *ws->threads);
-    ws->floats = gated_allocate(of_all + of_thread * (own->kind == GATED_BLOCKS ? 1 : threads) + 1);
+    ws->floats = gated_allocate(lane_floats + num_common * common + threads * size.narrow_floats
+                                + buffers * ws->between_floats + 1);
     if (!ws->memory || !ws->threads || !ws->floats) {
         gated_workspace_free(ws);
         return GATED_NO_MEMORY;
     }
     gated_row *rows = ws->memory;
-    float *floats = ws->floats;
-    ws->lanes = lanes ? (gated_lane *)floats : NULL;
-    floats += lane_floats;
+    float *in_common = ws->floats + lane_floats, *floats = in_common + num_common * common;
+    ws->lanes = lanes ? (gated_lane *)ws->floats : NULL;
     for (int i = 0; i < threads; i++)
-        share_out(ws, i, batch, &size, &rows, &floats);
+        share_out(&ws->threads[i], batch, &size, &rows, &floats, in_common + (num_common > 1 ? i * common : 0));
     ws->between = floats;
     return GATED_OK;
 }

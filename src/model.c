@@ -138,10 +138,10 @@ static void pack_layers(gated_arena *arena, const gated_layer *layers, gated_mod
 }
 
 /* Into memory of the model's own, or what was packed before: GATED_BAD_SIZE if that cannot be these layers'. */
-static gated_status pack(const gated_kernels *const *tables, const gated_layer *layers, const gated_packed *given,
+static gated_status pack(const gated_tables *tables, const gated_layer *layers, const gated_packed *given,
                          gated_model *model)
 {
-    gated_arena arena = {.tables = tables, .is_filled = given != NULL};
+    gated_arena arena = {.tables = tables, .flags = model->flags, .is_filled = given != NULL};
     pack_layers(&arena, layers, model);
     if (given && (given->floats != arena.count || (uintptr_t)given->data % GATED_PACKED_ALIGNMENT != 0))
         return GATED_BAD_SIZE;
@@ -166,9 +166,9 @@ static gated_status create_stack(gated_model_layer *layer)
     return status;
 }
 
-static gated_status create_layer(const gated_kernels *const *tables, gated_model_layer *layer)
+static gated_status create_layer(const gated_tables *tables, gated_model_layer *layer)
 {
-    for (const gated_kernels *const *widest = tables; *widest; widest++)
+    for (const gated_kernels *const *widest = tables->of[GATED_FORMAT_float32]; *widest; widest++)
         layer->table = *widest;
     gated_status status = layer->is.kind == GATED_STACK ? create_stack(layer) : GATED_OK;
     layer->is.stack = NULL;
@@ -281,7 +281,7 @@ static gated_status describe(gated_model *model)
 gated_status gated_model_create_packed(const gated_layer *layers, int num_layers, unsigned flags,
                                        const gated_packed *packed, gated_model **created)
 {
-    const gated_kernels *const *tables = NULL;
+    const gated_tables *tables = NULL;
     gated_status status = check(layers, num_layers, flags);
     if (status == GATED_OK)
         status = gated_chosen_tables(&tables);

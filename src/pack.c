@@ -1,4 +1,5 @@
-/* Canonical weights to panels: [G*H, K] row-major becomes [block][K][G][V], one linear stream per block of V units. */
+/* Canonical weights to panels: [G*H, K] row-major becomes [block][words of K][G][V], one linear stream per block of V
+ * units. */
 #include "internal.h"
 
 #include <string.h>
@@ -26,6 +27,16 @@ enum {
     NARROW_UNITS = 128   /* from here on padding is under 6 % of the widest vector we have */
 };
 
+static size_t input_words(const gated_panels *p)
+{
+    return gated_format_words(p->input_format, p->inputs);
+}
+
+static size_t hidden_words(const gated_panels *p)
+{
+    return gated_format_words(p->hidden_format, p->recurrent);
+}
+
 /* The widest table whose padding costs nothing against the narrower ones. */
 static const gated_kernels *choose_width(const gated_kernels *const *tables, int units)
 {
@@ -39,11 +50,19 @@ static const gated_kernels *choose_width(const gated_kernels *const *tables, int
     return best;
 }
 
+/* Both products of a cell go into the same accumulators. */
+static const gated_kernels *of_lanes(const gated_kernels *const *tables, int lanes)
+{
+    while ((*tables)->lanes != lanes)
+        tables++;
+    return *tables;
+}
+
 /* Blocks of one row taken at a time: as many as the registers hold while the weights fit L1, for the latencies then
  * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). */
 static int choose_group(const gated_kernels *table, const product_info *info, const gated_panels *p)
 {
-    const size_t weights = sizeof(float) * info->gates * ((size_t)p->inputs + p->recurrent) * p->units;
+    const size_t weights = sizeof(float) * info->gates * (input_words(p) + hidden_words(p)) * p->units;
     const int in_registers = info->gates == 1 ? 8 : table->max_group;
     if (weights <= L1_BYTES)
         return in_registers;
@@ -58,14 +77,51 @@ static int accumulator(int feeds, int gate)
             return bit;
 }
 
-static void pack_weight(float *panel, const float *weight, int gates, int units, int length, int lanes)
+/* One row of weights [length] to words, `step` apart. */
+typedef void round_row(const float *weight, int length, uint32_t *words, size_t step);
+
+static uint32_t bits_of(float value)
 {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static void round_to_float32(const float *weight, int length, uint32_t *words, size_t step)
+{
+    for (int k = 0; k < length; k++)
+        words[k * step] = bits_of(weight[k]);
+}
+
+/* To nearest even; a NaN keeps its upper bits and becomes quiet. */
+static uint32_t bfloat16_of(float value)
+{
+    const uint32_t bits = bits_of(value);
+    if (value != value)
+        return bits >> 16 | 0x40;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+static void round_to_bfloat16(const float *weight, int length, uint32_t *words, size_t step)
+{
+    for (int k = 0; k < length; k++)
+        words[k / 2 * step] |= bfloat16_of(weight[k]) << k % 2 * 16;
+}
+
+static round_row *const round_row_to[GATED_NUM_FORMATS] = {
+    [GATED_FORMAT_float32] = round_to_float32,
+    [GATED_FORMAT_bfloat16] = round_to_bfloat16,
+    [GATED_FORMAT_bfloat16_dot] = round_to_bfloat16,
+};
+
+static void pack_weight(uint32_t *panel, int format, const float *weight, int gates, int units, int length, int lanes)
+{
+    const size_t words = gated_format_words(format, length);
     for (int g = 0; g < gates; g++) {
         for (int u = 0; u < units; u++) {
             const float *from = weight + ((size_t)g * units + u) * length;
-            float *to = panel + ((size_t)(u / lanes) * length * gates + g) * lanes + u % lanes;
-            for (int k = 0; k < length; k++)
-                to[(size_t)k * gates * lanes] = from[k];
+            uint32_t *to = panel + ((size_t)(u / lanes) * words * gates + g) * lanes + u % lanes;
+            round_row_to[format](from, length, to, (size_t)gates * lanes);
         }
     }
 }
@@ -89,9 +145,9 @@ static void pack_bias(float *panel, const float *bias, int feeds, int gates, int
 static void fill(const gated_panels *p, const gated_unpacked *weights, const product_info *info, int lanes)
 {
     const int gates = info->gates, units = p->units;
-    pack_weight(p->input, weights->weight_ih, gates, units, p->inputs, lanes);
+    pack_weight(p->input, p->input_format, weights->weight_ih, gates, units, p->inputs, lanes);
     if (p->recurrent)
-        pack_weight(p->hidden, weights->weight_hh, gates, units, p->recurrent, lanes);
+        pack_weight(p->hidden, p->hidden_format, weights->weight_hh, gates, units, p->recurrent, lanes);
     pack_bias(p->bias, weights->bias_ih, info->input_feeds, gates, units, lanes);
     pack_bias(p->bias, weights->bias_hh, info->recurrent_feeds, gates, units, lanes);
     if (p->peephole)
@@ -116,12 +172,19 @@ const float *gated_take_copy(gated_arena *arena, const float *from, size_t float
     return taken;
 }
 
+size_t gated_narrow_bytes(const gated_product *product)
+{
+    (void)product;
+    return 0;
+}
+
 void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product)
 {
     const product_info *info = product_of[weights->cell];
-    const gated_kernels *table = choose_width(arena->tables, weights->units);
+    const gated_kernels *table = choose_width(arena->tables->of[weights->hidden_format], weights->units);
     const int lanes = table->lanes;
-    gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = weights->units};
+    gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = weights->units,
+                      .input_format = weights->input_format, .hidden_format = weights->hidden_format};
     p.blocks = (p.units + lanes - 1) / lanes;
     p.group = choose_group(table, info, &p);
     if (weights->options) {
@@ -130,19 +193,20 @@ void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product
     }
 
     const size_t line = (size_t)p.blocks * lanes;
-    const size_t hidden = line * info->gates * p.recurrent, input = line * info->gates * p.inputs;
+    const size_t hidden = line * info->gates * hidden_words(&p), input = line * info->gates * input_words(&p);
     const size_t bias = line * ACCUMULATORS, peephole = weights->peephole ? line * PEEPHOLES : 0;
     const size_t floats = hidden + input + bias + peephole;
     float *memory = gated_take(arena, floats);
     if (memory) {
         p.hidden = memory;
-        p.input = p.hidden + hidden;
-        p.bias = p.input + input;
+        p.input = memory + hidden;
+        p.bias = memory + hidden + input;
         p.peephole = peephole ? p.bias + bias : NULL;
     }
     if (memory && !arena->is_filled)
         fill(&p, weights, info, lanes);
-    product->kernel = &table->cell[weights->cell];
+    product->kernel = &table->cell[p.hidden_format][weights->cell];
+    product->input_kernel = &of_lanes(arena->tables->of[p.input_format], lanes)->cell[p.input_format][weights->cell];
     product->lanes = lanes;
     product->panels = p;
     product->bytes = floats * sizeof(float);

@@ -74,12 +74,6 @@ static int meet(gated_scratch *scratch)
     return !scratch->is_dismissed;
 }
 
-/* Floats of the input product of one row: [blocks][G][V]. */
-static int64_t product_width(const gated_product *cell)
-{
-    return (int64_t)cell->panels.blocks * cell->lanes * cell->kernel->gates;
-}
-
 /* Of how many of the next `left` steps the input product is worth computing in one go; 1 for none. With few rows a step
  * is bound by reading weights: the input weights are then read once for all these steps instead of once for each. From
  * four rows on the tiles are compute-bound either way. */
@@ -89,7 +83,7 @@ static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left
     const int most_rows = cell->bytes > L3_BYTES ? MOST_ROWS_AHEAD : 2;
     if (live < 1 || live > most_rows || p->units < 48 || p->inputs <= p->units / 8)
         return 1;
-    const int64_t width = product_width(cell);
+    const int64_t width = gated_product_width(cell);
     const int64_t most = p->inputs * width > L2_FLOATS ? AHEAD_STEPS_BEYOND_L2 : AHEAD_STEPS;
     return gated_clamp(AHEAD_FLOATS / (width * live), 1, gated_clamp(left, 1, most));
 }
@@ -99,19 +93,22 @@ static int64_t steps_ahead(const gated_product *cell, int64_t live, int64_t left
 static void compute_ahead(const gated_scan_call *call, int second, int64_t k, int64_t steps, int64_t live)
 {
     const gated_product *product = second ? &call->scan->second : &call->scan->cell;
-    const int64_t width = product_width(product);
+    const int64_t width = gated_product_width(product);
     gated_scratch *scratch = call->scratch;
     gated_row *row = scratch->ahead[second];
     float *result = scratch->product[second];
+    char *narrow = scratch->narrow;
     for (int64_t i = 0; i < steps; i++) {
         live = live_rows(call, k + i, live);
-        for (int64_t r = 0; r < live; r++, row++, result += width) {
+        for (int64_t r = 0; r < live; r++, row++, result += width, narrow += scratch->narrow_bytes) {
             row->x = place(call, &call->in, r, k + i);
             row->product = result;
+            row->narrow = narrow;
         }
     }
     const gated_row *rows = scratch->ahead[second];
-    product->kernel->project(&product->panels, rows, row - rows, first_block(scratch, product), last_block(scratch, product));
+    product->input_kernel->project(&product->panels, rows, row - rows, first_block(scratch, product),
+                                   last_block(scratch, product));
 }
 
 /* The rows that write the scan's output. */
@@ -137,6 +134,8 @@ static void start_rows(const gated_scan_call *call, int64_t live)
             scratch->second[r] = (gated_row){.h = first, .c = z, .y = h};
         }
     }
+    for (int64_t r = 0; r < live; r++)
+        scratch->rows[r].narrow = scratch->second[r].narrow = scratch->narrow + r * scratch->narrow_bytes;
 }
 
 /* Which of this call's rows a sorted row is, or -1. */
@@ -246,7 +245,7 @@ static int advance(const gated_scan_call *call, int64_t k, int64_t live)
 /* Steps k .. k + steps - 1; returns the rows live at the last of them, 0 if this thread is to go. */
 static int64_t run_steps(const gated_scan_call *call, int64_t k, int64_t steps, int64_t live)
 {
-    int64_t ahead = steps > 1 ? 0 : -1;
+    int64_t ahead = steps > 1 || gated_projects_first(&call->scan->cell) ? 0 : -1;
     if (ahead == 0)
         compute_ahead(call, 0, k, steps, live);
     if (ahead == 0 && gated_has_candidate(call->scan))
@@ -282,14 +281,20 @@ void gated_scan_run(const gated_scan_call *call)
         save_rows(call, started);
 }
 
+static void grow_ahead(const gated_product *cell, int64_t rows, int64_t *most_rows, size_t *floats)
+{
+    const size_t wanted = rows * gated_product_width(cell);
+    *most_rows = rows > *most_rows ? rows : *most_rows;
+    *floats = wanted > *floats ? wanted : *floats;
+}
+
 void gated_scan_size(const gated_scan *scan, int64_t batch, int64_t seq_len, int64_t *rows, size_t *floats)
 {
     for (int64_t live = 1; live <= gated_clamp(batch, 1, MOST_ROWS_AHEAD); live++) {
         const int64_t steps = steps_ahead(&scan->cell, live, seq_len);
-        const size_t wanted = live * steps * product_width(&scan->cell);
-        if (steps == 1)
-            continue;
-        *rows = live * steps > *rows ? live * steps : *rows;
-        *floats = wanted > *floats ? wanted : *floats;
+        if (steps > 1)
+            grow_ahead(&scan->cell, live * steps, rows, floats);
     }
+    if (gated_projects_first(&scan->cell))
+        grow_ahead(&scan->cell, batch, rows, floats);
 }

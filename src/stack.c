@@ -110,6 +110,15 @@ static void pack_reset_before(gated_arena *arena, const gated_unpacked *gru, gat
     gated_pack(arena, &candidate, &scan->second);
 }
 
+/* What the flags of a model make of the weights of its stacks. */
+static void choose_formats(const gated_arena *arena, gated_unpacked *weights)
+{
+    const unsigned flags = arena->flags;
+    const int dot = flags & GATED_BFLOAT16_DOT && arena->tables->of[GATED_FORMAT_bfloat16_dot][0];
+    if (flags & GATED_BFLOAT16)
+        weights->input_format = weights->hidden_format = dot ? GATED_FORMAT_bfloat16_dot : GATED_FORMAT_bfloat16;
+}
+
 static void create_scan(const gated_recurrent *layer, int direction, gated_scan *scan)
 {
     scan->reverse = direction == 1 || layer->reverse;
@@ -123,8 +132,11 @@ static void pack_scan(gated_arena *arena, const gated_recurrent *layer, int dire
 {
     const gated_weights *w = &layer->weights[direction];
     const cell_kernels kernels = kernels_of[layer->cell];
-    gated_unpacked cell = {w->options ? kernels.general : kernels.plain, layer->input_size, scan->output_size,
-                        layer->hidden_size, w->weight_ih, w->weight_hh, w->bias_ih, w->bias_hh, w->peephole, w->options};
+    gated_unpacked cell = {
+        .cell = w->options ? kernels.general : kernels.plain, .inputs = layer->input_size, .recurrent = scan->output_size,
+        .units = layer->hidden_size, .weight_ih = w->weight_ih, .weight_hh = w->weight_hh, .bias_ih = w->bias_ih,
+        .bias_hh = w->bias_hh, .peephole = w->peephole, .options = w->options};
+    choose_formats(arena, &cell);
     if (layer->cell == GATED_GRU_RESET_BEFORE) {
         cell.options = w->options ? w->options : &default_options;
         pack_reset_before(arena, &cell, scan);
@@ -133,8 +145,9 @@ static void pack_scan(gated_arena *arena, const gated_recurrent *layer, int dire
     gated_pack(arena, &cell, &scan->cell);
     if (!layer->proj_size)
         return;
-    const gated_unpacked projection = {.cell = GATED_KERNEL_linear, .inputs = layer->hidden_size,
-                                    .units = layer->proj_size, .weight_ih = w->weight_hr};
+    const gated_unpacked projection = {
+        .cell = GATED_KERNEL_linear, .inputs = layer->hidden_size, .units = layer->proj_size, .weight_ih = w->weight_hr,
+        .input_format = cell.hidden_format, .hidden_format = cell.hidden_format};
     gated_pack(arena, &projection, &scan->second);
 }
 

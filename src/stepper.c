@@ -32,6 +32,15 @@ static float *h_of(const gated_stepper *stepper, int turn, int layer)
     return (turn ? stepper->other_h : stepper->state) + stepper->stack->layers[layer].scan[0].h_offset * stepper->batch;
 }
 
+static void place_scratch(const gated_stepper *stepper, const gated_product *product, gated_row *rows, float *products)
+{
+    for (int64_t n = 0; n < stepper->batch; n++) {
+        rows[n].narrow = stepper->ws.threads->narrow + n * stepper->ws.threads->narrow_bytes;
+        if (gated_projects_first(product))
+            rows[n].product = products + n * gated_product_width(product);
+    }
+}
+
 static void place_rows(gated_stepper *stepper, int turn, int layer)
 {
     const gated_scan *scan = &stepper->stack->layers[layer].scan[0];
@@ -40,7 +49,7 @@ static void place_rows(gated_stepper *stepper, int turn, int layer)
     const float *h = h_of(stepper, turn, layer);
     float *new_h = h_of(stepper, !turn, layer);
     float *c = scan->has_c ? stepper->state + scan->c_offset * stepper->batch : NULL;
-    float *first = scan->second.kernel ? stepper->ws.threads[0].first_output : NULL;
+    float *first = scan->second.kernel ? stepper->ws.threads->first_output : NULL;
     const int candidate = scan->second.panels.recurrent > 0;
     gated_row *cell = rows_of(stepper, turn, layer, 0), *second = rows_of(stepper, turn, layer, 1);
     for (int64_t n = 0; n < stepper->batch; n++) {
@@ -59,6 +68,8 @@ static void place_rows(gated_stepper *stepper, int turn, int layer)
             second[n].y = new_h + n * output;
         }
     }
+    place_scratch(stepper, &scan->cell, cell, stepper->ws.threads->product[0]);
+    place_scratch(stepper, &scan->second, second, stepper->ws.threads->product[1]);
 }
 
 static gated_status create(const gated_stack *stack, int64_t batch, float *state, gated_stepper *stepper)
@@ -122,11 +133,6 @@ static void place_input(const gated_stepper *stepper, const float *x, gated_row 
         rows[n].x = x + n * stepper->stack->layers[0].input_size;
 }
 
-static void run_product(const gated_product *product, const gated_row *rows, const gated_stepper *stepper)
-{
-    product->kernel->step(&product->panels, rows, stepper->batch, 0, product->panels.blocks, stepper->turn);
-}
-
 void gated_stepper_step(gated_stepper *stepper, const float *x, float *y)
 {
     const gated_stack *stack = stepper->stack;
@@ -136,9 +142,9 @@ void gated_stepper_step(gated_stepper *stepper, const float *x, float *y)
         place_input(stepper, x, rows_of(stepper, turn, 0, 1));
     for (int l = 0; l <= last; l++) {
         const gated_scan *scan = &stack->layers[l].scan[0];
-        run_product(&scan->cell, rows_of(stepper, turn, l, 0), stepper);
+        gated_product_step(&scan->cell, rows_of(stepper, turn, l, 0), stepper->batch, turn);
         if (scan->second.kernel)
-            run_product(&scan->second, rows_of(stepper, turn, l, 1), stepper);
+            gated_product_step(&scan->second, rows_of(stepper, turn, l, 1), stepper->batch, turn);
     }
     memcpy(y, h_of(stepper, !turn, last), stepper->batch * stack->layers[last].output_size * sizeof(float));
     stepper->turn = !turn;

@@ -18,6 +18,10 @@ struct gated_ticker {
     gated_row *rows;       /* [cell, second product][N] */
     float *first_output;   /* [N, max H], what a second product is of; then z of a GRU, alike */
     float *new_h;          /* [N, widest h], of layers that are not the last */
+    float *product[2];     /* [N, widest], input products that are computed first */
+    size_t product_floats; /* per row */
+    char *narrow;          /* [N, most that a product needs] */
+    size_t narrow_bytes;
     float *floats;
 };
 
@@ -42,14 +46,22 @@ static gated_status create(gated_ticker *ticker)
             widest_first = scan->hidden_size;
         if (l < last && (size_t)scan->output_size > widest_h)
             widest_h = scan->output_size;
+        if (gated_projects_first(&scan->cell) && (size_t)gated_product_width(&scan->cell) > ticker->product_floats)
+            ticker->product_floats = gated_product_width(&scan->cell);
+        if (gated_scan_narrow_bytes(scan) > ticker->narrow_bytes)
+            ticker->narrow_bytes = gated_scan_narrow_bytes(scan);
     }
     ticker->at = malloc(batch * sizeof *ticker->at);
     ticker->rows = malloc(2 * batch * sizeof *ticker->rows);
-    ticker->floats = gated_allocate(batch * (2 * widest_first + widest_h) + 1);
+    const size_t narrow_floats = ticker->narrow_bytes / sizeof(float);
+    ticker->floats = gated_allocate(batch * (narrow_floats + 2 * (ticker->product_floats + widest_first) + widest_h) + 1);
     if (!ticker->at || !ticker->rows || !ticker->floats)
         return GATED_NO_MEMORY;
-    ticker->first_output = ticker->floats;
-    ticker->new_h = ticker->floats + batch * 2 * widest_first;
+    ticker->narrow = (char *)ticker->floats;
+    ticker->product[0] = ticker->floats + batch * narrow_floats;
+    ticker->product[1] = ticker->product[0] + batch * ticker->product_floats;
+    ticker->first_output = ticker->product[1] + batch * ticker->product_floats;
+    ticker->new_h = ticker->first_output + batch * 2 * widest_first;
     return GATED_OK;
 }
 
@@ -137,17 +149,22 @@ static void place_second_rows(const gated_ticker *ticker, const gated_scan *scan
     }
 }
 
+static void place_scratch(const gated_ticker *ticker, const gated_product *product, int second, int64_t count)
+{
+    gated_row *rows = ticker->rows + second * ticker->batch;
+    for (int64_t k = 0; k < count; k++) {
+        rows[k].narrow = ticker->narrow + k * ticker->narrow_bytes;
+        if (gated_projects_first(product))
+            rows[k].product = ticker->product[second] + k * ticker->product_floats;
+    }
+}
+
 static void move_in(const gated_ticker *ticker, const gated_span *s, int layer, const gated_row *rows, int64_t count)
 {
     const ptrdiff_t output = scan_of(ticker, layer)->output_size;
     float *h = h_of(ticker, layer);
     for (int64_t k = 0; k < count; k++)
         memcpy(h + s->members[ticker->at[k]] * output, rows[k].y, output * sizeof *h);
-}
-
-static void run_product(const gated_product *product, const gated_row *rows, int64_t count, int backward)
-{
-    product->kernel->step(&product->panels, rows, count, 0, product->panels.blocks, backward);
 }
 
 void gated_ticker_step(gated_ticker *ticker, const gated_span *s)
@@ -160,9 +177,11 @@ void gated_ticker_step(gated_ticker *ticker, const gated_span *s)
         place_rows(ticker, s, l, count);
         if (scan->second.kernel)
             place_second_rows(ticker, scan, count);
-        run_product(&scan->cell, ticker->rows, count, ticker->backward);
+        place_scratch(ticker, &scan->cell, 0, count);
+        place_scratch(ticker, &scan->second, 1, count);
+        gated_product_step(&scan->cell, ticker->rows, count, ticker->backward);
         if (scan->second.kernel)
-            run_product(&scan->second, second, count, ticker->backward);
+            gated_product_step(&scan->second, second, count, ticker->backward);
         move_in(ticker, s, l, scan->second.kernel ? second : ticker->rows, count);
     }
 }

@@ -10,8 +10,8 @@ import pytest
 from bench import engine, native, peers, pool
 from bench.case import Case
 from bench.compare import compare
+from bench.goals import summary, write_csv, write_json
 from bench.measure import Effort, check
-from bench.table import summary, write_csv, write_json
 
 CASES = [
     Case("lstm", 1, 8),

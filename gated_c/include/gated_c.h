@@ -222,7 +222,7 @@ typedef struct {
 } gated_packed;
 
 enum {
-    GATED_PACKING = 1,           /* rises whenever the same weights are packed in another way */
+    GATED_PACKING = 2,           /* rises whenever the same weights are packed in another way */
     GATED_PACKED_ALIGNMENT = 64
 };
 

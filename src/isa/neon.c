@@ -6,4 +6,6 @@
 #define ROWS         6
 #define MAX_GROUP    5
 #define STREAM_GROUP 4
+#define HAS_FLOAT32
+#define HAS_BFLOAT16
 #include "../kernels/body.h"

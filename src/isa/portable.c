@@ -4,4 +4,6 @@
 #define ROWS         2
 #define MAX_GROUP    2
 #define STREAM_GROUP 2
+#define HAS_FLOAT32
+#define HAS_BFLOAT16
 #include "../kernels/body.h"

@@ -5,6 +5,7 @@
  *   ROWS          rows of a register tile of 4 accumulators: about (registers - 4) / 4
  *   MAX_GROUP     blocks of one row that fit the registers, at most 5
  *   STREAM_GROUP  blocks of one row at a time when weights come from L2 or beyond
+ *   HAS_FLOAT32, HAS_BFLOAT16, HAS_BFLOAT16_DOT, HAS_INT8: the formats of format.def whose kernels it holds
  *
  * Only the table has external linkage: code built with one ISA's flags must not be reachable from another's.
  */
@@ -15,9 +16,9 @@
 #define STRING_(a)    #a
 #define STRING(a)     STRING_(a)
 
-/* What product.def says; always a constant, so the code below specialises to it. */
+/* What product.def says, and a format; always a constant, so the code below specialises to it. */
 typedef struct {
-    int gates, input_feeds, recurrent_feeds;
+    int gates, input_feeds, recurrent_feeds, format;
 } product_traits;
 
 /* What cell.def says, likewise. */
@@ -111,6 +112,22 @@ INLINE gates resume(const product_traits t, gates bias, const float *product)
     return bias;
 }
 
+INLINE product product_of(const product_traits t, const int feeds, const void *panel, int length, int block)
+{
+    const ptrdiff_t stride = (ptrdiff_t)gated_format_words(t.format, length) * t.gates * LANES;
+    return (product){t.format, t.gates, feeds, length, (const float *)panel + block * stride, stride};
+}
+
+INLINE product input_product(const product_traits t, const gated_panels *p, int block)
+{
+    return product_of(t, t.input_feeds, p->input, p->inputs, block);
+}
+
+INLINE product recurrent_product(const product_traits t, const gated_panels *p, int block)
+{
+    return product_of(t, t.recurrent_feeds, p->hidden, p->recurrent, block);
+}
+
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
                       finish_function *finish)
 {
@@ -125,13 +142,11 @@ INLINE void step_rows(const product_traits t, const int rows, const gated_panels
     } else {
 #define BIAS(r) acc[r] = bias; v[r] = row[r].x
         EACH(rows, BIAS);
-        accumulate_rows(acc, rows, v, p->input + (ptrdiff_t)block * p->inputs * t.gates * LANES, p->inputs, t.gates,
-                        t.input_feeds);
+        accumulate_rows(acc, rows, v, input_product(t, p, block));
     }
 #define HIDDEN(r) v[r] = row[r].h
     EACH(rows, HIDDEN);
-    accumulate_rows(acc, rows, v, p->hidden + (ptrdiff_t)block * p->recurrent * t.gates * LANES, p->recurrent, t.gates,
-                    t.recurrent_feeds);
+    accumulate_rows(acc, rows, v, recurrent_product(t, p, block));
     /* A copy: an array whose address escapes would be kept in memory throughout. */
 #define DONE(i) done[i] = acc[i]
     EACH(rows, DONE);
@@ -143,7 +158,6 @@ INLINE void sum_blocks(const product_traits t, const int blocks, const gated_pan
                        gates *acc)
 {
     const float *bias = p->bias + (ptrdiff_t)block * 4 * LANES;
-    const ptrdiff_t hidden = (ptrdiff_t)p->recurrent * t.gates * LANES;
 
     if (row->product) {
         const ptrdiff_t at = (ptrdiff_t)block * t.gates * LANES;
@@ -151,12 +165,11 @@ INLINE void sum_blocks(const product_traits t, const int blocks, const gated_pan
     acc[b] = resume(t, gates_load(bias + (b) * 4 * LANES, 0x0f), row->product + at + (b) * t.gates * LANES)
         EACH(blocks, RESUME_BLOCK);
     } else {
-        const ptrdiff_t input = (ptrdiff_t)p->inputs * t.gates * LANES;
 #define BIAS_BLOCK(b) acc[b] = gates_load(bias + (b) * 4 * LANES, 0x0f)
         EACH(blocks, BIAS_BLOCK);
-        accumulate_blocks(acc, blocks, row->x, p->input + block * input, input, p->inputs, t.gates, t.input_feeds);
+        accumulate_blocks(acc, blocks, row->x, input_product(t, p, block));
     }
-    accumulate_blocks(acc, blocks, row->h, p->hidden + block * hidden, hidden, p->recurrent, t.gates, t.recurrent_feeds);
+    accumulate_blocks(acc, blocks, row->h, recurrent_product(t, p, block));
 }
 
 INLINE void step_blocks(const product_traits t, const int blocks, const gated_panels *p, const gated_row *row, int block,
@@ -176,8 +189,7 @@ INLINE void project_rows(const product_traits t, const int rows, const gated_pan
     const float *v[MAX_TILE];
 
     EACH(rows, BIAS);
-    accumulate_rows(acc, rows, v, p->input + (ptrdiff_t)block * p->inputs * t.gates * LANES, p->inputs, t.gates,
-                    t.input_feeds);
+    accumulate_rows(acc, rows, v, input_product(t, p, block));
 #define STORE(r) gates_store(row[r].product + at, acc[r], t.input_feeds)
     EACH(rows, STORE);
 }
@@ -228,29 +240,7 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
     }
 }
 
-/* Per product, shared by its cells: the tiles of all sizes. */
-#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
-    static const product_traits name##_traits = {gate_count, input_feeds, recurrent_feeds};                            \
-    static NOINLINE void step_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,         \
-                                     int last, int backward, finish_function *finish)                                  \
-    {                                                                                                                  \
-        if (count == 1) {                                                                                              \
-            step_one(name##_traits, p, rows, first, last, backward, finish);                                           \
-            return;                                                                                                    \
-        }                                                                                                              \
-        for (int i = 0; i < last - first; i++)                                                                         \
-            each_tile(name##_traits, p, rows, count, backward ? last - 1 - i : first + i, finish, 0);                  \
-    }                                                                                                                  \
-    static void project_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last)     \
-    {                                                                                                                  \
-        for (int block = first; block < last; block++)                                                                 \
-            each_tile(name##_traits, p, rows, count, block, 0, 1);                                                     \
-    }
-#include "../product.def"
-#undef PRODUCT
-
-/* Per cell: its way from pre-activations to state, without and with a trace. One row of one whole block is bound by
- * latency: there everything stays in registers. */
+/* Per cell: its way from pre-activations to state, without and with a trace. */
 #define CELL(name, product, has_c, reads_h)                                                                            \
     static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};                       \
     static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,      \
@@ -262,25 +252,21 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
                                               const gated_panels *p, int block, int blocks)                            \
     {                                                                                                                  \
         finish_tile(name##_cell, acc, rows, count, p, block, blocks, 1);                                               \
-    }                                                                                                                  \
-    static void step_cell_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last,   \
-                                 int backward)                                                                         \
-    {                                                                                                                  \
-        if (count == 1 && p->units == LANES && first < last) {                                                         \
-            gates acc;                                                                                                 \
-            sum_blocks(product##_traits, 1, p, rows, 0, &acc);                                                         \
-            finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \
-            return;                                                                                                    \
-        }                                                                                                              \
-        step_##product(p, rows, count, first, last, backward, finish_##name);                                          \
-    }                                                                                                                  \
-    static void step_traced_##name(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first, int last, \
-                                   int backward)                                                                       \
-    {                                                                                                                  \
-        step_##product(p, rows, count, first, last, backward, finish_traced_##name);                                   \
     }
 #include "../cell.def"
 #undef CELL
+
+#ifdef HAS_FLOAT32
+#define FORMAT float32
+#include "format.h"
+#undef FORMAT
+#endif
+
+#ifdef HAS_BFLOAT16
+#define FORMAT bfloat16
+#include "format.h"
+#undef FORMAT
+#endif
 
 static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
@@ -297,10 +283,12 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .max_group = MAX_GROUP,
     .stream_group = STREAM_GROUP,
     .cell = {
-#define CELL(name, product, has_c, reads_h)                                                                            \
-    {GATED_GATES_##product, step_cell_##name, step_traced_##name, project_##product},
-#include "../cell.def"
-#undef CELL
+#ifdef HAS_FLOAT32
+        [GATED_FORMAT_float32] = kernels_float32,
+#endif
+#ifdef HAS_BFLOAT16
+        [GATED_FORMAT_bfloat16] = kernels_bfloat16,
+#endif
     },
     .activate = activate_array,
 };

@@ -9,6 +9,24 @@
 
 #include <stddef.h>
 
+enum {
+#define FORMAT(name, per_word, narrows) GATED_FORMAT_##name,
+#include "../format.def"
+#undef FORMAT
+    GATED_NUM_FORMATS
+};
+
+/* 32-bit words that hold `length` weights of consecutive k. */
+static inline int gated_format_words(int format, int length)
+{
+    static const int per_word[] = {
+#define FORMAT(name, per_word, narrows) per_word,
+#include "../format.def"
+#undef FORMAT
+    };
+    return (int)(((int64_t)length + per_word[format] - 1) / per_word[format]);
+}
+
 /* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
  * each block one linear stream. pack.c writes them. */
 typedef struct {
@@ -20,8 +38,9 @@ typedef struct {
     float *bias;     /* [blocks][4][V], one per accumulator */
     float *peephole; /* [blocks][3][V], of i f o; NULL without */
     const gated_options *options; /* of a general cell */
-    float *input;    /* [blocks][C][G][V] */
-    float *hidden;   /* [blocks][recurrent][G][V] */
+    int input_format, hidden_format; /* GATED_FORMAT_* */
+    void *input;     /* [blocks][words of C][G][V] */
+    void *hidden;    /* [blocks][words of recurrent][G][V] */
 } gated_panels;
 
 /* One row of the batch at one time step. */
@@ -32,6 +51,7 @@ typedef struct {
     float *c;        /* [H], updated in place; NULL if the cell has none */
     float *y;        /* [H], the new h */
     float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
+    void *narrow;    /* gated_narrow_bytes() of scratch, for the length of a call */
     float *trace;    /* [G][H], where step_traced puts the gates behind their activations; NULL without */
 } gated_row;
 
@@ -42,7 +62,8 @@ typedef struct {
     /* The same bits, and the gates of every row into row.trace. */
     void (*step_traced)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last,
                         int backward);
-    /* bias + input product of `count` rows into row.product, for the same blocks. Rows may be of different times. */
+    /* bias + input product of `count` rows into row.product, for the same blocks. Rows may be of different times. The
+     * input's format is this kernel's; where the hidden one is another, step takes row.product. */
     void (*project)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last);
 } gated_cell_kernel;
 
@@ -65,7 +86,7 @@ typedef struct {
     int exact;          /* products are fused (FMA): the bits are those of every other exact table */
     int max_group;      /* most blocks that one row can take at a time in registers, with 4 accumulators each */
     int stream_group;   /* blocks at a time that read weights from beyond L1 fastest */
-    gated_cell_kernel cell[GATED_NUM_CELLS];
+    const gated_cell_kernel *cell[GATED_NUM_FORMATS]; /* [GATED_NUM_CELLS] each; NULL: the table has no such kernels */
     void (*activate)(const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 } gated_kernels;
 

@@ -1,5 +1,5 @@
-/* Prints hashes per shape of everything a model computes, with and without resets and a trace, for tests/test_compilers.py to compare between compilers and
- * instruction sets. Uses integers to make its weights, so that they are the same everywhere. */
+/* Prints hashes per shape of everything a model computes, with and without resets and a trace, for tests/test_compilers.py
+ * to compare between compilers and instruction sets. Uses integers to make its weights, so that they are the same everywhere. */
 #include "gated_c.h"
 
 #include <stdio.h>
@@ -32,7 +32,7 @@ static void fail(const char *what, gated_status status)
 }
 
 static void run(gated_cell cell, int general, int input, int hidden, int projection, int directions, int64_t batch,
-                int64_t steps)
+                int64_t steps, unsigned flags)
 {
     const gated_options options = {
         .activation = {{GATED_HARD_SIGMOID, 0.2f, 0.5f}, {GATED_MISH, 0, 0}, {GATED_GELU, 0, 0}}, .clip = 2};
@@ -68,7 +68,7 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
         {.kind = GATED_SOFTMAX, .input_size = out, .output_size = out},
     };
     gated_model *model;
-    gated_status status = gated_model_create(chain, general ? 6 : 1, 0, &model);
+    gated_status status = gated_model_create(chain, general ? 6 : 1, flags, &model);
     if (status != GATED_OK)
         fail("model", status);
     const size_t state_size = gated_state_size(model, batch);
@@ -79,20 +79,20 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
     status = gated_run(model, &sequence);
     if (status != GATED_OK)
         fail("run", status);
-    printf("cell %d general %d input %d hidden %d projection %d directions %d batch %d: %08x %08x", (int)cell, general,
-           input, hidden, projection, directions, (int)batch, (unsigned)hash(y, (size_t)steps * batch * out),
-           (unsigned)hash(state, state_size));
+    printf("flags %u cell %d general %d input %d hidden %d projection %d directions %d batch %d: %08x %08x", flags,
+           (int)cell, general, input, hidden, projection, directions, (int)batch,
+           (unsigned)hash(y, (size_t)steps * batch * out), (unsigned)hash(state, state_size));
 
     const size_t c_size = gated_trace_c_size(model, steps, batch), gates_size = gated_trace_gates_size(model, steps, batch);
     float *trace_c = randoms(c_size, 1), *trace_gates = randoms(gates_size, 1);
-    unsigned char *flags = malloc((size_t)(2 * steps * batch));
+    unsigned char *marks = malloc((size_t)(2 * steps * batch));
     for (int64_t i = 0; i < 2 * steps * batch; i++)
-        flags[i] = (seed = seed * 1664525u + 1013904223u) >> 28 == 0;
+        marks[i] = (seed = seed * 1664525u + 1013904223u) >> 28 == 0;
     gated_state_init(model, batch, state);
-    sequence.reset = flags;
+    sequence.reset = marks;
     for (int64_t i = steps * batch; i < 2 * steps * batch; i++)
-        flags[i] = !flags[i];
-    sequence.mask = flags + steps * batch;
+        marks[i] = !marks[i];
+    sequence.mask = marks + steps * batch;
     sequence.reset_time = sequence.mask_time = batch;
     sequence.reset_row = sequence.mask_row = 1;
     sequence.trace_c = trace_c;
@@ -102,7 +102,7 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
         fail("run with resets", status);
     printf(" %08x %08x %08x %08x\n", (unsigned)hash(y, (size_t)steps * batch * out), (unsigned)hash(state, state_size),
            (unsigned)hash(trace_c, c_size), (unsigned)hash(trace_gates, gates_size));
-    free(trace_c), free(trace_gates), free(flags);
+    free(trace_c), free(trace_gates), free(marks);
     for (int l = 0; l < 2; l++)
         for (int d = 0; d < directions; d++) {
             const gated_weights *w = &layers[l].weights[d];
@@ -114,22 +114,25 @@ static void run(gated_cell cell, int general, int input, int hidden, int project
     gated_model_free(model);
 }
 
+static void run_all(int input, int hidden, int directions, int64_t batch, unsigned flags)
+{
+    static const gated_cell general[] = {GATED_LSTM, GATED_GRU, GATED_GRU_RESET_BEFORE, GATED_RNN};
+    for (int cell = GATED_LSTM; cell <= GATED_RNN_RELU; cell++)
+        run((gated_cell)cell, 0, input, hidden, 0, directions, batch, 40, flags);
+    for (int cell = 0; cell < 4; cell++)
+        run(general[cell], 1, input, hidden, 0, directions, batch, 40, flags);
+    if (hidden > 1)
+        run(GATED_LSTM, 0, input, hidden, hidden / 2, directions, batch, 40, flags);
+}
+
 int main(void)
 {
     static const int sizes[][2] = {{1, 1}, {1, 8}, {3, 16}, {20, 20}, {5, 33}, {40, 48}, {64, 64}, {60, 100}};
-    static const gated_cell general[] = {GATED_LSTM, GATED_GRU, GATED_GRU_RESET_BEFORE, GATED_RNN};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        const int input = sizes[i][0], hidden = sizes[i][1];
-        for (int directions = 1; directions <= 2; directions++) {
-            for (int64_t batch = 1; batch <= 7; batch += 3) {
-                for (int cell = GATED_LSTM; cell <= GATED_RNN_RELU; cell++)
-                    run((gated_cell)cell, 0, input, hidden, 0, directions, batch, 40);
-                for (int cell = 0; cell < 4; cell++)
-                    run(general[cell], 1, input, hidden, 0, directions, batch, 40);
-                if (hidden > 1)
-                    run(GATED_LSTM, 0, input, hidden, hidden / 2, directions, batch, 40);
-            }
-        }
-    }
+    static const unsigned formats[] = {0, GATED_BFLOAT16};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int directions = 1; directions <= 2; directions++)
+                for (int64_t batch = 1; batch <= 7; batch += 3)
+                    run_all(sizes[i][0], sizes[i][1], directions, batch, formats[f]);
     return 0;
 }
