@@ -226,6 +226,16 @@ static void run_product(const gated_scratch *scratch, const gated_product *produ
                                                        last_block(scratch, product), scratch->backward);
 }
 
+/* What other threads have computed comes from their caches, better all of it at once than line by line. */
+static void fetch_output(const gated_scan_call *call, int64_t live)
+{
+    enum { LINE = 16, MOST_LINES = 64 };
+    const float *y = output_rows(call)->y;
+    const int64_t floats = call->scan->output_size;
+    for (int64_t i = 0; call->scratch->count > 1 && live == 1 && i < floats && i < MOST_LINES * LINE; i += LINE)
+        __builtin_prefetch(y + i);
+}
+
 /* One step k. 0 if this thread is to go. */
 static int advance(const gated_scan_call *call, int64_t k, int64_t live)
 {
@@ -239,7 +249,10 @@ static int advance(const gated_scan_call *call, int64_t k, int64_t live)
         return 0;
     if (second->kernel)
         run_product(scratch, second, scratch->second, live);
-    return meet(scratch);
+    if (!meet(scratch))
+        return 0;
+    fetch_output(call, live);
+    return 1;
 }
 
 /* Steps k .. k + steps - 1; returns the rows live at the last of them, 0 if this thread is to go. */

@@ -10,13 +10,14 @@
 enum {
     CACHE_LINE = 64,
     SPINS = 2000,                /* looks, 15-40 ns each, before a thread leaves its CPU to others */
+    EAGER_LOOKS = 100,           /* one after another */
     UNTIMED_SPINS = 64,          /* looks of a wait that is not worth reading the clock */
     BREAK_LOSS = 100 * 1000,     /* ns that a call may lose: more than it takes to wake up threads */
     LEAST_LOSS = 5 * 1000,       /* ns that are worth remembering */
     ALONE_PER_LOSS = 20,         /* so much longer calls stay alone: in the long run 5 % are lost */
     AWAKE_TIME = 1000 * 1000,    /* ns that OpenMP's threads look for work before they sleep, by default some more */
     START_AWAKE = 5 * 1000,      /* ns until a team is at work: measured 1-3 us */
-    START_ASLEEP = 50 * 1000
+    START_ASLEEP = 80 * 1000     /* measured 50-80 us, on a virtual machine */
 };
 
 /* OpenMP's runtime, by the interface that compilers call (GCC's; LLVM's and Intel's libraries have it too). */
@@ -94,14 +95,15 @@ static int64_t now(void)
 
 /* What a thread tells the others, on a cache line of its own. */
 typedef struct {
-    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to; odd: and breaks up there */
-    atomic_llong done;                         /* number of the last job it has done */
-    int64_t meeting;                           /* its own count: from `job << 32` on */
+    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to, from `job << 32` on;
+                                                  odd: and breaks up there */
+    atomic_llong done;                         /* number of the last job it has done; -1: not here yet */
 } team_member;
 
 struct gated_team {
     atomic_int is_open;
     int may_break, spins;
+    atomic_ullong cpus[CPU_SETSIZE / 64];      /* on which one of us began */
     uint64_t float_mode;
     void (*call)(void *arg, gated_team *team);
     void *arg;
@@ -113,6 +115,7 @@ struct gated_team {
     /* Of thread 0: its time, in ns. */
     _Alignas(CACHE_LINE) int size;
     int breaks_up;
+    int is_complete;                           /* all have come */
     int busy;                                  /* threads at work, 0 with it */
     int64_t since;                             /* up to here, */
     int64_t waited;                            /* so much was lost by starting and waiting, */
@@ -176,11 +179,23 @@ static inline void relax(void)
 #endif
 }
 
+/* Whether all threads have come, as thread 0 asks. */
+static int is_complete(gated_team *team)
+{
+    for (int i = 1; !team->is_complete && i < team->size; i++)
+        if (atomic_load_explicit(&team->members[i].done, memory_order_relaxed) < 0)
+            return 0;
+    return team->is_complete = 1;
+}
+
+/* A thread that has not come may be waiting for this very CPU: see move_away. */
 void gated_wait_pause(gated_wait *wait)
 {
+    gated_team *team = wait->team;
     if (++wait->looks == UNTIMED_SPINS && wait->index == 0)
-        count_work(wait->team, now());
-    if (wait->looks < wait->team->spins)
+        count_work(team, now());
+    const int spins = wait->index > 0 || is_complete(team) ? team->spins : 0;
+    if (wait->looks < spins)
         relax();
     else
         sched_yield();
@@ -197,6 +212,9 @@ void gated_wait_end(const gated_wait *wait)
 
 static void wait_for(gated_team *team, int index, const atomic_llong *count, int64_t least)
 {
+    for (int i = 0; i < EAGER_LOOKS; i++)
+        if (atomic_load_explicit(count, memory_order_acquire) >= least)
+            return;
     gated_wait wait = {team, index, 0};
     while (atomic_load_explicit(count, memory_order_acquire) < least)
         gated_wait_pause(&wait);
@@ -219,10 +237,10 @@ int gated_team_breaks_up(gated_team *team)
 
 gated_company gated_team_meet(gated_team *team, int index, int count)
 {
-    team_member *self = &team->members[index];
-    const int64_t number = 2 * ++self->meeting;
+    atomic_llong *arrived = &team->members[index].arrived;
+    const int64_t number = atomic_load_explicit(arrived, memory_order_relaxed) + 2;
     const int breaks_up = index == 0 && team->breaks_up;
-    atomic_store_explicit(&self->arrived, number + breaks_up, memory_order_release);
+    atomic_store_explicit(arrived, number + breaks_up, memory_order_release);
     for (int i = 0; i < count; i++)
         if (i != index && atomic_load_explicit(&team->members[i].arrived, memory_order_acquire) < number)
             wait_for(team, index, &team->members[i].arrived, number);
@@ -235,6 +253,11 @@ gated_company gated_team_meet(gated_team *team, int index, int count)
 }
 
 /* Jobs */
+
+static void begin_job(team_member *member, int64_t number)
+{
+    atomic_store_explicit(&member->arrived, number << 32, memory_order_relaxed);
+}
 
 static int64_t hand_out(gated_team *team, int count, gated_work *work, void *job)
 {
@@ -276,7 +299,7 @@ void gated_team_do(gated_team *team, int count, gated_work *work, void *job)
     count_work(team, now());
     team->busy = count;
     const int64_t number = hand_out(team, count, work, job);
-    team->members[0].meeting = number << 32;
+    begin_job(&team->members[0], number);
     work(job, 0, count);
     wait_until_done(team, number);
     go_on_alone(team);
@@ -284,15 +307,44 @@ void gated_team_do(gated_team *team, int count, gated_work *work, void *job)
         send_home(team);
 }
 
+/* Marks the calling thread's CPU; whether another one of the team began there. */
+static int mark_cpu(gated_team *team)
+{
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE)
+        return 0;
+    const unsigned long long bit = 1ull << cpu % 64;
+    return (atomic_fetch_or_explicit(&team->cpus[cpu / 64], bit, memory_order_relaxed) & bit) != 0;
+}
+
+/* The kernel likes to wake a thread where its waker runs, and may then take milliseconds to find it a CPU of its own: so it
+ * goes to one that is not taken, if it may run there, by a change of its affinity that is undone at once. */
+static void move_away(gated_team *team)
+{
+    cpu_set_t own, free;
+    if (!mark_cpu(team) || sched_getaffinity(0, sizeof own, &own) != 0)
+        return;
+    free = own;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (atomic_load_explicit(&team->cpus[cpu / 64], memory_order_relaxed) >> cpu % 64 & 1)
+            CPU_CLR(cpu, &free);
+    if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free) != 0)
+        return;
+    (void)mark_cpu(team);
+    (void)sched_setaffinity(0, sizeof own, &own);
+}
+
 static void serve(gated_team *team, int index)
 {
     team_member *self = &team->members[index];
     gated_work *work;
     int64_t number = 0;
+    move_away(team);
+    atomic_store_explicit(&self->done, 0, memory_order_release);
     do {
         wait_for(team, index, &team->jobs, ++number);
         work = team->work;
-        self->meeting = number << 32;
+        begin_job(self, number);
         if (index < team->count)
             work(team->job, index, team->count);
         atomic_store_explicit(&self->done, number, memory_order_release);
@@ -331,15 +383,18 @@ void gated_team_run(int threads, int may_break, void (*call)(void *arg, gated_te
     atomic_init(&team.jobs, 0);
     for (int i = 0; i < threads; i++) {
         atomic_store_explicit(&team.members[i].arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team.members[i].done, 0, memory_order_relaxed);
+        atomic_store_explicit(&team.members[i].done, -1, memory_order_relaxed);
     }
+    for (int i = 0; i < CPU_SETSIZE / 64; i++)
+        atomic_store_explicit(&team.cpus[i], 0, memory_order_relaxed);
+    (void)mark_cpu(&team);
     team.may_break = may_break;
     team.spins = threads <= gated_usable_cpus() ? SPINS : UNTIMED_SPINS;
     team.float_mode = float_mode();
     team.call = call;
     team.arg = arg;
     team.size = team.busy = 1;
-    team.breaks_up = 0;
+    team.breaks_up = team.is_complete = 0;
     team.waited = team.saved = 0;
     team.since = now();
     atomic_store_explicit(&team.is_open, 1, memory_order_release);
