@@ -10,6 +10,7 @@ same to a stream, block by block, and writes the same bytes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -62,13 +63,19 @@ def snr(estimate: npt.NDArray[np.floating], clean: Array) -> float:
     return float(10 * np.log10(np.mean(np.square(clean)) / np.mean(np.square(estimate - clean))))
 
 
-def report(model: gc.Model) -> None:
+def held_out() -> Iterator[tuple[Array, Array, Array, Array]]:
+    """For every level of noise: 80 seconds that the training has not heard, clean and noisy [N, T], and others to fit
+    the rival to."""
     rng = np.random.default_rng(3)
     known, clean = (tones(rng, 40, SECONDS * RATE, RATE) for _ in range(2))
-    print("dB of 80 held-out seconds: noisy, denoised, through a filter that was fitted to this level of noise")
     for level in SNRS:
-        noisy = with_noise(rng, clean, level)
-        rival = filtered(fixed_filter(known, with_noise(rng, known, level)), noisy)
+        yield clean, with_noise(rng, clean, level), known, with_noise(rng, known, level)
+
+
+def report(model: gc.Model) -> None:
+    print("dB of 80 held-out seconds: noisy, denoised, through a filter that was fitted to this level of noise")
+    for clean, noisy, known, noisy_known in held_out():
+        rival = filtered(fixed_filter(known, noisy_known), noisy)
         print(f"  {snr(noisy, clean):4.1f}  {snr(denoise(model, noisy), clean):4.1f}  {snr(rival, clean):4.1f}")
 
     stream, x = model.stream(), windows(clean[:1])

@@ -35,6 +35,18 @@ def load_images() -> tuple[Array, npt.NDArray[np.int64]]:
     return (data.images / 16).astype(np.float32), data.target
 
 
+def held_out() -> tuple[Array, npt.NDArray[np.int64]]:
+    """Those that the training has not seen."""
+    images, labels = load_images()
+    return images[-HELD_OUT:], labels[-HELD_OUT:]
+
+
+def guess(model: gc.Model, images: Array) -> npt.NDArray[np.int64]:
+    """The digits [N] on images [N, 8, 8]."""
+    scores, _ = model(images)
+    return scores.argmax(axis=1)
+
+
 def show_row_by_row(model: gc.Model, image: Array) -> None:
     """Stream one image and print the best guess after each row."""
     stream = model.stream()
@@ -47,15 +59,13 @@ def show_row_by_row(model: gc.Model, image: Array) -> None:
 
 
 def main() -> None:
-    images, labels = load_images()
-    x, truth = images[-HELD_OUT:], labels[-HELD_OUT:]
+    x, truth = held_out()
     model = gc.load(HERE / "digits.gated")
 
     print("one image, the best guess after each row:")
     show_row_by_row(model, x[0])
 
-    scores, _ = model(x)
-    guesses = scores.argmax(axis=1)
+    guesses = guess(model, x)
     print("guessed", *guesses[:20])
     print("is     ", *truth[:20])
     print(f"right: {np.mean(guesses == truth):.1%} of {HELD_OUT} held-out images")

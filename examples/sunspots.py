@@ -41,8 +41,8 @@ def load_sunspots() -> tuple[npt.NDArray[np.int64], Array]:
 class Forecaster:
     """A stream of the trained network that has seen the years [T] so far, and its forecast of the next."""
 
-    def __init__(self, past: Array) -> None:
-        self.stream = gc.load(HERE / "sunspots.gated").stream()
+    def __init__(self, model: gc.Model, past: Array) -> None:
+        self.stream = model.stream()
         self.see(past)
 
     def see(self, counts: Array) -> None:
@@ -60,6 +60,15 @@ class Forecaster:
         return counts
 
 
+def forecast_all(forecaster: Forecaster, counts: Array) -> Array:
+    """Eleven years [T, CYCLE] from each of the next years [T] on, as of the year before."""
+    forecasts = []
+    for count in counts:
+        forecasts.append(forecaster.forecast(CYCLE))
+        forecaster.see(count[None])
+    return np.array(forecasts)
+
+
 def autoregression(counts: Array, held_out: int, order: int = 9) -> Array:
     """The rival from the textbooks: one-year forecasts of the last years, linear in the nine before, least squares."""
     past = np.column_stack([sliding_window_view(counts[:-1], order), np.ones(len(counts) - order)])
@@ -71,25 +80,27 @@ def rmse(forecast: Array, truth: Array) -> float:
     return float(np.sqrt(np.mean(np.square(forecast - truth))))
 
 
+def errors(forecasts: Array, truth: Array) -> tuple[float, float]:
+    """RMSE of `forecast_all` one year ahead, and of eleven years as far as they are known."""
+    return rmse(forecasts[:, 0], truth), rmse(forecasts[: 1 - CYCLE], sliding_window_view(truth, CYCLE))
+
+
 def main() -> None:
     years, counts = load_sunspots()
     held_out = int(np.sum(years >= FIRST_HELD_OUT))
     truth = counts[-held_out:]
 
-    forecaster = Forecaster(counts[:-held_out])
-    forecasts = []
-    for count in truth:
-        forecasts.append(forecaster.forecast(CYCLE))
-        forecaster.see(count[None])
-    one_year, cycles = np.array(forecasts)[:, 0], np.array(forecasts)[: 1 - CYCLE]
+    forecaster = Forecaster(gc.load(HERE / "sunspots.gated"), counts[:-held_out])
+    forecasts = forecast_all(forecaster, truth)
+    one_year, cycle = errors(forecasts, truth)
 
     print("year  observed  forecast the year before")
-    for year, observed, forecast in list(zip(years[-held_out:], truth, one_year, strict=True))[-CYCLE:]:
+    for year, observed, forecast in list(zip(years[-held_out:], truth, forecasts[:, 0], strict=True))[-CYCLE:]:
         print(f"{year}  {observed:8.1f}  {forecast:8.1f}")
-    print(f"RMSE of {held_out} years from {FIRST_HELD_OUT} on, forecast one year ahead: {rmse(one_year, truth):.1f}")
+    print(f"RMSE of {held_out} years from {FIRST_HELD_OUT} on, forecast one year ahead: {one_year:.1f}")
     print(f"    as the year before: {rmse(counts[-held_out - 1 : -1], truth):.1f}")
     print(f"    autoregression: {rmse(autoregression(counts, held_out), truth):.1f}")
-    print(f"RMSE of the next {CYCLE} years, fed back: {rmse(cycles, sliding_window_view(truth, CYCLE)):.1f}")
+    print(f"RMSE of the next {CYCLE} years, fed back: {cycle:.1f}")
     cycle_before = sliding_window_view(counts[-held_out - CYCLE : -CYCLE], CYCLE)
     print(f"    as {CYCLE} years before: {rmse(cycle_before, sliding_window_view(truth, CYCLE)):.1f}")
     print(f"{years[-1] + 1} to {years[-1] + CYCLE}:", *(f"{count:.0f}" for count in forecaster.forecast(CYCLE)))

@@ -94,6 +94,7 @@ cdef extern from "gated_c.h" nogil:
         const gated_options *options
         const float *initial_h
         const float *initial_c
+        float h_limit
 
     ctypedef struct gated_recurrent:
         gated_cell cell

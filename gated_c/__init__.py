@@ -8,6 +8,8 @@ except ImportError as error:
     ) from error
 
 from gated_c.building import get_include, get_library
+from gated_c.compare import compare
+from gated_c.comparison import Comparison
 from gated_c.cpu import CpuInfo, Isa, cpu_info
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loading import from_keras, from_torch, inspect, load
@@ -21,6 +23,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Activation",
+    "Comparison",
     "CpuInfo",
     "FormatError",
     "Isa",
@@ -30,6 +33,7 @@ __all__ = [
     "Snapshot",
     "Stream",
     "UnsupportedError",
+    "compare",
     "cpu_info",
     "from_keras",
     "from_torch",

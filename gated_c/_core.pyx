@@ -154,7 +154,7 @@ cdef const float *weight(dict arrays, str name):
     return floats(arrays[name]) if name in arrays else NULL
 
 
-cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *options):
+cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *options, float h_limit):
     cdef gated_weights w
     w.weight_ih = weight(arrays, "weight_ih" + suffix)
     w.weight_hh = weight(arrays, "weight_hh" + suffix)
@@ -165,6 +165,7 @@ cdef gated_weights weights_of(dict arrays, str suffix, const gated_options *opti
     w.options = options
     w.initial_h = weight(arrays, "initial_h" + suffix)
     w.initial_c = weight(arrays, "initial_c" + suffix)
+    w.h_limit = h_limit
     return w
 
 
@@ -215,6 +216,7 @@ cdef gated_recurrent *stack_of(spec, bint is_read, list alive) except NULL:
     for direction in range(spec.num_directions):
         if spec.is_general:
             options[direction] = options_of(spec, spec.activations_of(direction))
+    limits = iter(spec.h_limit or (0,) * (spec.num_layers * spec.num_directions))
     for index in range(spec.num_layers):
         layer = &layers[index]
         layer.cell = CELLS[spec.cell]
@@ -223,9 +225,9 @@ cdef gated_recurrent *stack_of(spec, bint is_read, list alive) except NULL:
         layer.proj_size = spec.proj_size
         layer.num_directions = spec.num_directions
         layer.reverse = spec.reverse
-        layer.weights[0] = weights_of(arrays, f"_l{index}", options if spec.is_general else NULL)
-        if spec.bidirectional:
-            layer.weights[1] = weights_of(arrays, f"_l{index}_reverse", options + 1 if spec.is_general else NULL)
+        for direction, suffix in enumerate((f"_l{index}", f"_l{index}_reverse")[:spec.num_directions]):
+            described = options + <int>direction if spec.is_general else NULL
+            layer.weights[direction] = weights_of(arrays, suffix, described, next(limits))
     return layers
 
 

@@ -101,3 +101,11 @@ def checked_output(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     if not value.flags.carray:
         raise ValueError(f"{name}: expected a writeable C-contiguous array")
     return value
+
+
+def differences(a: Array, b: Array) -> npt.NDArray[np.float64]:
+    """|a - b|: 0 where both are NaN or the same infinity, infinite where only one is."""
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b)
+    return np.where(same, 0, np.where(np.isnan(apart), np.inf, apart))

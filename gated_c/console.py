@@ -73,10 +73,14 @@ def format_bytes(size: float) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int) -> None:
+    print(*table_lines(header, rows, text_columns), sep="\n")
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int) -> Iterator[str]:
     """Columns as wide as their widest cell, the first ``text_columns`` to the left and the numbers to the right."""
     table = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         text = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         numbers = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(text[:text_columns] + numbers[text_columns:]).rstrip())
+        yield "  ".join(text[:text_columns] + numbers[text_columns:]).rstrip()

@@ -18,7 +18,7 @@ from gated_c.cpu import cpu_info
 from gated_c.errors import FormatError, UnsupportedError
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.safetensors_file import open_safetensors
-from gated_c.tolerance import tolerance
+from gated_c.tolerance import ROUNDING, tolerance
 
 if TYPE_CHECKING:
     from gated_c.model import Model
@@ -65,8 +65,8 @@ def replay_file(path: str | os.PathLike[str], model: Model) -> None:
 
 
 def replay(model: Model, arrays: Mapping[str, Array]) -> None:
-    """Compute recorded results again: bit by bit if both instruction sets are exact, else within the rounding of
-    float32. Raises ``FormatError`` that names the result and by how much it differs."""
+    """Compute recorded results again: bit by bit if both instruction sets are exact, else within the rounding of its
+    arithmetic. Raises ``FormatError`` that names the result and by how much it differs."""
     try:
         x, recorded_exact = arrays[PREFIX + "x"], arrays[PREFIX + "exact"]
     except KeyError as error:
@@ -77,7 +77,7 @@ def replay(model: Model, arrays: Mapping[str, Array]) -> None:
         raise FormatError(f"expected {', '.join(actual)} of this model, got {', '.join(expected)}")
     exact = bool(np.all(recorded_exact == 1)) and _is_exact(model)
     for name, array in expected.items():
-        allowed = 0.0 if exact else tolerance(model.layers, x, array)
+        allowed = 0.0 if exact else tolerance(model.layers, x, array, rounding=ROUNDING[_narrowest(model)])
         _compare(name, actual[name], array, allowed)
 
 
@@ -129,4 +129,9 @@ def _compare(name: str, actual: Array, expected: Array, allowed: float) -> None:
 
 
 def _is_exact(model: Model) -> bool:
-    return any(isa.exact for isa in cpu_info().isas if isa.name == model.isa)
+    return model.arithmetic == "float32" and any(isa.exact for isa in cpu_info().isas if isa.name == model.isa)
+
+
+def _narrowest(model: Model) -> str:
+    """What x and h are rounded to on their way into products."""
+    return "int8" if model.dtype == "int8" else model.arithmetic

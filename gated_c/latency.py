@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gated_c._core import clock_cost
-from gated_c.files import replacing
 from gated_c.model import Model
 
 Nanoseconds = npt.NDArray[np.int64]
@@ -64,25 +60,8 @@ def histogram_lines(times: Nanoseconds) -> Iterator[str]:
             yield f"{low:10,.0f} .. {high:9,.0f} ns  {count:11,}  {bar}"
 
 
-@contextmanager
-def picture(path: str | os.PathLike[str]) -> Iterator[Callable[[Nanoseconds, str], None]]:
-    """A function that draws the histogram of some times, with a title, into the file to be. Its kind is what the ending
-    of ``path`` says. Raises ``ImportError`` without matplotlib, ``ValueError`` for another ending, ``OSError``: before
-    anything is measured."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('plots need matplotlib: pip install "gated_c[plot]"') from None
-
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    kind = Path(path).suffix[1:].lower()
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"{os.fspath(path)}: expected a name that ends with .png, .svg or .pdf")
-    with replacing(path) as unfinished:
-        yield lambda times, title: _draw(times, title, figure, unfinished, kind)
-
-
-def _draw(times: Nanoseconds, title: str, figure: Any, path: Path, kind: str) -> None:
+def draw(times: Nanoseconds, title: str, figure: Any) -> None:
+    """The histogram, into an empty figure of matplotlib."""
     edges, counts = histogram(times)
     axes = figure.subplots()
     axes.stairs(counts, edges, fill=True)
@@ -90,4 +69,3 @@ def _draw(times: Nanoseconds, title: str, figure: Any, path: Path, kind: str) ->
     for name, value in percentiles(times).items():
         axes.axvline(value, color="black", linewidth=0.8)
         axes.text(value, axes.get_ylim()[1], f" {name}", rotation=90, verticalalignment="top")
-    figure.savefig(path, format=kind)

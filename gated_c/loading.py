@@ -67,31 +67,32 @@ def load(
     )
     if pickle == "path" and not file.checksum:
         raise ValueError(f"{os.fspath(path)}: pickle: expected 'bytes' for this kind of file, got 'path'")
-    if flush_subnormals is None:
-        flush_subnormals = file.flush_subnormals
+    options = file.options
+    if flush_subnormals is not None:
+        options = options._replace(flush_subnormals=bool(flush_subnormals))
     try:
-        model = Model(file.layers, flush_subnormals=flush_subnormals, _packed=file.packed)
+        model = Model(file.layers, **options._asdict(), _packed=file.packed)
     except FormatError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from None
     if check:
         _refuse_check(path, prefix)
         # The vectors are in the file's own layout.
-        as_saved = model if batch_first is None else Model(load_file(path, nonlinearity=nonlinearity).layers)
-        _check(path, as_saved)
+        layers = file.layers if batch_first is None else load_file(path, nonlinearity=nonlinearity).layers
+        _check(path, model if batch_first is None else Model(layers, **options._asdict()))
     if pickle == "path":
-        options = {
+        arguments = {
             "prefix": prefix,
             "batch_first": batch_first,
             "nonlinearity": nonlinearity,
-            "flush_subnormals": flush_subnormals,
+            "flush_subnormals": options.flush_subnormals,
         }
-        model._pickled = (_load_pickled, (os.path.abspath(os.fsdecode(path)), file.checksum, options))
+        model._pickled = (_load_pickled, (os.path.abspath(os.fsdecode(path)), file.checksum, arguments))
     return model
 
 
-def _load_pickled(path: str, checksum: str, options: dict[str, Any]) -> Model:
+def _load_pickled(path: str, checksum: str, arguments: dict[str, Any]) -> Model:
     try:
-        model = load(path, **options, pickle="path")
+        model = load(path, **arguments, pickle="path")
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "a model was pickled as this path, and the file is gone", path) from None
     _, (_, found, _) = model.__reduce__()
@@ -121,8 +122,8 @@ def _check(path: str | os.PathLike[str], model: Model) -> None:
 
 
 def inspect(path: str | os.PathLike[str], *, config: Any = None) -> list[LayerSpec]:
-    """Every recurrent module in a file, with its sizes; ``name`` is what ``load`` takes as ``prefix``. ``config`` as in
-    :func:`load`, for a Keras file of weights alone.
+    """Every recurrent module in a file, with its sizes and the dtype of its weights; ``name`` is what ``load`` takes as
+    ``prefix``. ``config`` as in :func:`load`, for a Keras file of weights alone.
 
     A ``UserWarning`` tells of each one that cannot be used, and why. Raises as :func:`load` does.
     """

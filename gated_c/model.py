@@ -269,7 +269,7 @@ class Model:
         axes = {"unbatched": unbatched, "batch_first": self.batch_first}
         return result, final, unflatten_trace(self.layers, shown, seq_len, batch, **axes)
 
-    def to(self, dtype: str, *, arithmetic: str = "float32", inputs: str | None = None) -> Model:
+    def to(self, dtype: str, *, arithmetic: str = "float32", inputs: str | None = None, calibrate: Any = None) -> Model:
         """The model with narrower weights: ``bfloat16``, half of float32, or ``int8``, a quarter; or ``float32``.
 
         What becomes narrow is ``weight_ih``, ``weight_hh`` and ``weight_hr`` of recurrent layers; biases, peepholes,
@@ -291,11 +291,23 @@ class Model:
         step's own. ``inputs`` says what products of x use instead: ``float32`` or ``bfloat16`` weights, and float32
         arithmetic. Random networks then come within 3e-3, in more memory.
 
-        Whether a network bears it is for its own data to say. Raises ``ValueError`` for a combination that does not
-        exist.
+        ``calibrate``, an input like x of a call or a list of such inputs, fixes the scale of h everywhere: the model
+        runs on it in float32, and of each direction of each layer the largest h, and 5 % more, becomes the ``h_limit``
+        of its ``LayerSpec``, or 1 where that is less. An h beyond it saturates, so the data should be like what comes.
+        Steps then cost less where h has no bound, and are finer where it stays far below.
+
+        Whether a network bears narrow weights is for its own data to say. Raises ``ValueError`` for a combination that
+        does not exist, and as a call does for ``calibrate``.
         """
+        from gated_c.calibration import calibrated
+
         options = Options.checked(self.flush_subnormals, dtype, arithmetic, inputs)
-        return self if options == self._options else Model(self.layers, **options._asdict())
+        if calibrate is None and options == self._options:
+            return self
+        if calibrate is not None and dtype != "int8":
+            raise ValueError(f"calibrate: expected None with {dtype}, got {type(calibrate).__name__}")
+        layers = self.layers if calibrate is None else calibrated(self.layers, calibrate)
+        return Model(layers, **options._asdict())
 
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the
@@ -314,7 +326,8 @@ class Model:
         return Pool(self._engine, capacity, self.squeezed, self)
 
     def save(self, path: str | os.PathLike[str], *, golden: Any = None, packed: bool = False) -> None:
-        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping.
+        """Write a ``.gated`` file: safetensors with JSON metadata, bit-exact, opened by mapping. Narrow weights
+        stay narrow.
 
         With ``golden``, an input like x, it also keeps that and what the model makes of it, for ``load(check=True)``.
 
@@ -334,7 +347,7 @@ class Model:
         from gated_c.loaders import native
 
         weights = {self.isa: self._engine.packed} if packed else {}
-        native.save(self.layers, path, golden, self._options.flush_subnormals, weights)
+        native.save(self.layers, path, golden, self._options, weights)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of ``shape``. Raises ``ValueError`` if x cannot have it."""

@@ -74,7 +74,17 @@ class Int8:
         return np.dtype(np.float32)
 
     def expanded(self) -> Array:
-        return self.q * self.scale[:, None]
+        with np.errstate(all="ignore"):  # a file may hold any scales
+            return self.q * self.scale[:, None]
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether this is what `of` makes of these numbers."""
+        largest = np.maximum(self.q.max(1, initial=0), -self.q.min(1, initial=0).astype(np.int16))
+        scale = np.abs(self.scale)
+        is_scale = (self.scale.view(np.uint32) & 0xFF == 0) & (self.scale >= _SMALLEST_SCALE)
+        is_used = is_scale & (scale <= _LARGEST_SCALE) & (largest == MOST)
+        return bool(np.all(is_used | ((largest == 0) & ((scale == 0) | np.isnan(scale)))))
 
 
 def _scale_of(largest: Array) -> Array:
@@ -88,8 +98,12 @@ def _scale_of(largest: Array) -> Array:
     return scale
 
 
-#: A weight as it is kept.
+#: A weight as it is kept, and an array of that.
 Stored: TypeAlias = Array | Bfloat16 | Int8
+Tensor: TypeAlias = npt.NDArray[Any]
+
+#: Beginnings of the names of weights that can be narrow.
+MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 
 
 class NarrowWeights(Mapping[str, Array]):
@@ -98,6 +112,11 @@ class NarrowWeights(Mapping[str, Array]):
 
     def __init__(self, stored: Mapping[str, Stored]) -> None:
         self.stored = dict(stored)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether there is one that is."""
+        return any(not isinstance(weight, np.ndarray) for weight in self.stored.values())
 
     def __getitem__(self, name: str) -> Array:
         return _expanded(self.stored[name])
@@ -118,19 +137,30 @@ def stored_of(weights: Mapping[str, Array]) -> Mapping[str, Stored]:
     return weights.stored if isinstance(weights, NarrowWeights) else weights
 
 
-def unread(weights: Mapping[str, Array]) -> dict[str, npt.NDArray[Any]]:
+#: The part of a weight in int8 that is beside it.
+SCALE = ".scale"
+
+
+def parts_of(weight: Stored) -> dict[str, Tensor]:
+    """The arrays that a weight consists of, by what their names add to its own."""
+    if isinstance(weight, Int8):
+        return {"": weight.q, SCALE: weight.scale}
+    return {"": weight.bits if isinstance(weight, Bfloat16) else weight}
+
+
+def unread(weights: Mapping[str, Array]) -> dict[str, Tensor]:
     """The weights, some other array in place of each narrow one, to stand for it where it is not read."""
-    return {name: _memory(weight) for name, weight in stored_of(weights).items()}
-
-
-def _memory(weight: Stored) -> npt.NDArray[Any]:
-    if isinstance(weight, Bfloat16):
-        return weight.bits
-    return weight.q if isinstance(weight, Int8) else weight
+    return {name: parts_of(weight)[""] for name, weight in stored_of(weights).items()}
 
 
 #: A dtype -> what weights of it are kept as.
 KINDS: dict[str, type[Bfloat16] | type[Int8]] = {"bfloat16": Bfloat16, "int8": Int8}
+
+
+def dtype_of(weights: Mapping[str, Array], name: str) -> str:
+    """The one that a weight is kept in."""
+    kept = stored_of(weights)[name]
+    return next((dtype for dtype, kind in KINDS.items() if isinstance(kept, kind)), "float32")
 
 
 def narrowed(weights: Mapping[str, Array], dtypes: Mapping[str, str]) -> Mapping[str, Array]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gated_c._core import FLAGS
 from gated_c.layers import Layer
-from gated_c.narrow import narrowed
+from gated_c.narrow import MATRICES, dtype_of, narrowed
 from gated_c.spec import LayerSpec
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -58,6 +58,12 @@ class Options(NamedTuple):
             raise ValueError(f"flags: expected some of {ALL_FLAGS:#x} that go together, got {flags:#x}")
         return options
 
+    @classmethod
+    def of_layer(cls, layer: LayerSpec) -> Options:
+        """In which its weights are as wide as it keeps them."""
+        inputs = dtype_of(layer.weights, "weight_ih_l0") if layer.dtype in _INPUTS else None
+        return cls(dtype=layer.dtype, inputs=inputs)
+
     @property
     def flags(self) -> int:
         return sum(values.get(getattr(self, name), 0) for name, values in _FLAGS.items())
@@ -67,9 +73,9 @@ class Options(NamedTuple):
         return tuple(self._narrowed(layer) if isinstance(layer, LayerSpec) else layer for layer in layers)
 
     def _narrowed(self, layer: LayerSpec) -> LayerSpec:
-        dtypes = {name: self.dtype for name in ("weight_hh", "weight_hr") if self.dtype != "float32"}
-        if dtypes and self.inputs != "float32":
-            dtypes["weight_ih"] = self.inputs or self.dtype
+        dtypes = {} if self.dtype == "float32" else dict.fromkeys(MATRICES, self.dtype)
+        if self.inputs is not None:
+            dtypes["weight_ih"] = self.inputs
         weights = narrowed(layer.weights, dtypes)
         return layer if weights is layer.weights else replace(layer, weights=weights)
 
@@ -77,6 +83,9 @@ class Options(NamedTuple):
         """``int8``, ``int8 with float32 inputs``, ``bfloat16 with bfloat16 arithmetic``."""
         inputs = f" with {self.inputs} inputs" if self.inputs not in (None, self.dtype) else ""
         return self.dtype + inputs + (f" with {self.arithmetic} arithmetic" if self.arithmetic != "float32" else "")
+
+
+DEFAULT = Options()
 
 
 def _check(name: str, value: Any, allowed: Sequence[str | None], where: str) -> None:

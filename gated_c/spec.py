@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from gated_c.arrays import Array as Array
-from gated_c.narrow import stored_of
+from gated_c.narrow import dtype_of, stored_of
 
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
 #: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
@@ -137,6 +137,11 @@ class LayerSpec:
         return self.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not beyond
 
     @property
+    def dtype(self) -> str:
+        """That its recurrent weights are kept in: ``bfloat16`` or ``int8`` in a narrow model, else ``float32``."""
+        return dtype_of(self.weights, "weight_hh_l0")
+
+    @property
     def has_initial_state(self) -> bool:
         """Whether a sequence starts from something learned rather than from zeros."""
         return any(name.startswith("initial_") for name in self.weights)
@@ -179,6 +184,18 @@ class LayerSpec:
         for layer in range(self.num_layers):
             for direction in ("", "_reverse")[: self.num_directions]:
                 yield layer, f"_l{layer}{direction}"
+
+    def alone(self, index: int) -> LayerSpec:
+        """Layer ``index`` of the stack, as a module of one layer."""
+        suffixes = tuple(suffix for layer, suffix in self.suffixes() if layer == index)
+        weights = {
+            name.replace(f"_l{index}", "_l0"): weight
+            for name, weight in self.weights.items()
+            if name.endswith(suffixes)
+        }
+        input_size = self.input_size if index == 0 else self.output_size
+        directions = slice(index * self.num_directions, (index + 1) * self.num_directions)
+        return replace(self, num_layers=1, input_size=input_size, weights=weights, h_limit=self.h_limit[directions])
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every weight that this module must have; no others but `initial_shapes`."""

@@ -19,7 +19,8 @@ from gated_c.arrays import Array
 from gated_c.layers import Layer
 from gated_c.spec import LayerSpec
 
-ROUNDING = 2.0**-24  # the relative error of one
+#: The relative error of one, of numbers that go into products; of an 8-bit integer beside the largest.
+ROUNDING = {"float32": 2.0**-24, "bfloat16": 2.0**-9, "int8": 2.0**-8}
 ROUNDINGS = 4  # of activations and products after the sum
 SAFETY = 2
 
@@ -36,7 +37,13 @@ _WITHOUT_ROUNDING = (
 )
 
 
-def tolerance(layers: Sequence[Layer], x: npt.NDArray[Any], y: Array, before: float = 0.0) -> float:
+def tolerance(
+    layers: Sequence[Layer],
+    x: npt.NDArray[Any],
+    y: Array,
+    before: float = 0.0,
+    rounding: float = ROUNDING["float32"],
+) -> float:
     """The largest difference to expect in ``y``, what the layers make of ``x``, between two engines whose ``x`` differ
     by up to ``before``."""
     inputs, largest = _largest(x), _largest(y)
@@ -47,7 +54,7 @@ def tolerance(layers: Sequence[Layer], x: npt.NDArray[Any], y: Array, before: fl
             continue
         magnitude = _magnitude(layer, inputs, largest, x)
         count = layer.num_layers if isinstance(layer, LayerSpec) else 1
-        own = 2 * SAFETY * count * (magnitude + ROUNDINGS * max(1.0, largest)) * ROUNDING
+        own = 2 * SAFETY * count * (magnitude + ROUNDINGS * max(1.0, largest)) * rounding
         before = before * SAFETY * _gain(layer, inputs, x) ** count + own
         inputs = magnitude if isinstance(layer, plain.Dense | plain.Conv) else largest
     return before
@@ -84,7 +91,8 @@ def _gain(layer: Layer, inputs: float, x: npt.NDArray[Any]) -> float:
         return _largest(layer.scale)
     if isinstance(layer, plain.LayerNorm):
         deviation = np.sqrt(np.var(x, -1) + layer.epsilon).min(initial=np.inf)
-        return 2 * (1.0 if layer.weight is None else _largest(layer.weight)) / max(float(deviation), ROUNDING)
+        largest = 1.0 if layer.weight is None else _largest(layer.weight)
+        return 2 * largest / max(float(deviation), ROUNDING["float32"])
     if isinstance(layer, plain.Merge):
         return 2 * inputs if layer.mode == "mul" else 2.0
     return 1.0

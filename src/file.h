@@ -27,9 +27,13 @@ uint32_t gated_crc32(const gated_crc32_tables *tables, uint32_t crc, const void 
 /* tensors.c */
 enum { GATED_MAX_AXES = 3 };
 
+typedef enum { GATED_F32, GATED_BF16, GATED_I8 } gated_dtype;
+
 typedef struct {
     gated_text name;
-    const float *data;
+    gated_dtype dtype;
+    const void *data;              /* on a multiple of an element's bytes */
+    float *expanded;               /* NULL, or its numbers; owned */
     int64_t size;
     int64_t shape[GATED_MAX_AXES]; /* the first ones */
     int axes;
@@ -49,6 +53,9 @@ typedef struct {
 gated_status gated_tensor_file_read(const unsigned char *bytes, size_t size, gated_tensor_file *file);
 void gated_tensor_file_free(gated_tensor_file *file);
 
+/* Bytes of one element. */
+size_t gated_dtype_bytes(gated_dtype dtype);
+
 /* NULL if there is none of that name. */
 gated_tensor *gated_find_tensor(const gated_tensor_file *file, gated_text name);
 
@@ -60,7 +67,13 @@ typedef struct {
     int biases, peepholes;         /* it has them */
     gated_options options[2];      /* by direction */
     int num_options;               /* 0: the recurrent layers have none */
+    gated_text h_limits;           /* bits of a float for each direction of each layer; at == NULL: none */
 } gated_words;
+
+enum { GATED_BITS_DIGITS = 8 };
+
+/* 0 if it cannot be read. */
+int gated_words_h_limit(const gated_words *w, int layer, int direction, float *limit);
 
 /* Breaks `json` unless it says what a layer of its kind needs, and no more. *is_newer: it names what this build does not
  * know. */

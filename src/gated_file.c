@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST_LAYER = 40 }; /* characters: {"kind":"flip","input_size":1,"output_size":1} has a few more */
+enum {
+    LEAST_LAYER = 40, /* characters: {"kind":"flip","input_size":1,"output_size":1} has a few more */
+    MOST_NAME = 64    /* and of 2147483647.weight_peephole_l2147483647_reverse.scale */
+};
 
 typedef struct {
     gated_tensor_file tensors;
@@ -16,17 +19,25 @@ typedef struct {
     gated_recurrent *recurrent;    /* of all stacks, one behind the other */
     int num_recurrent, max_recurrent;
     uint32_t flags;
+    gated_packed packed;           /* all weights, if the file has them as they are needed */
+    int no_memory;
     int is_newer;                  /* something is named that this build does not know */
 } gated_reader;
 
 /* A tensor of exactly that shape; each is taken once, so that a model is no larger than its file. */
-static const float *take_tensor(gated_reader *reader, gated_text name, const int64_t *shape, int axes)
+static gated_tensor *take(gated_reader *reader, gated_text name, const int64_t *shape, int axes)
 {
     gated_tensor *tensor = gated_find_tensor(&reader->tensors, name);
     if (!tensor || tensor->taken || tensor->axes != axes || memcmp(tensor->shape, shape, axes * sizeof *shape) != 0)
         return NULL;
     tensor->taken = 1;
-    return tensor->data;
+    return tensor;
+}
+
+static const float *take_tensor(gated_reader *reader, gated_text name, const int64_t *shape, int axes)
+{
+    const gated_tensor *tensor = take(reader, name, shape, axes);
+    return tensor && tensor->dtype == GATED_F32 ? tensor->data : NULL;
 }
 
 static void append(char *name, size_t *length, const char *word)
@@ -46,17 +57,45 @@ static void append_number(char *name, size_t *length, int number)
     append(name, length, digits + at);
 }
 
+static void expand_bfloat16(const uint16_t *from, int64_t size, float *to)
+{
+    for (int64_t i = 0; i < size; i++) {
+        const uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(to + i, &bits, sizeof bits);
+    }
+}
+
+static void expand_int8(const int8_t *from, const float *scale, int64_t rows, int64_t columns, float *to)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < columns; k++)
+            to[r * columns + k] = (float)from[r * columns + k] * scale[r];
+}
+
+/* The numbers of a matrix of any type. What is packed already is not expanded: nothing reads it. */
+static const float *expand(gated_reader *reader, gated_tensor *tensor, const float *scale)
+{
+    if (tensor->dtype == GATED_F32)
+        return tensor->data;
+    if (reader->packed.data)
+        return reader->packed.data;
+    tensor->expanded = malloc((size_t)tensor->size * sizeof *tensor->expanded + !tensor->size);
+    reader->no_memory |= !tensor->expanded;
+    if (tensor->expanded && tensor->dtype == GATED_BF16)
+        expand_bfloat16(tensor->data, tensor->size, tensor->expanded);
+    else if (tensor->expanded)
+        expand_int8(tensor->data, scale, tensor->shape[0], tensor->shape[1], tensor->expanded);
+    return tensor->expanded;
+}
+
 /* Where a weight of a stack belongs. */
 typedef struct {
     int stack, layer, direction;
 } gated_place;
 
-/* <stack>.<word>_l<layer>[_reverse], [rows, columns] or, without columns, [rows]. NULL is noted in *missing. */
-static const float *take_weight(gated_reader *reader, gated_place place, const char *word, int64_t rows,
-                                int64_t columns, int *missing)
+/* <stack>.<word>_l<layer>[_reverse]; returns how long it is. */
+static size_t name_weight(gated_place place, const char *word, char *name)
 {
-    const int64_t shape[] = {rows, columns};
-    char name[64];
     size_t length = 0;
     append_number(name, &length, place.stack);
     append(name, &length, ".");
@@ -64,7 +103,34 @@ static const float *take_weight(gated_reader *reader, gated_place place, const c
     append(name, &length, "_l");
     append_number(name, &length, place.layer);
     append(name, &length, place.direction ? "_reverse" : "");
-    const float *data = take_tensor(reader, (gated_text){name, length}, shape, columns ? 2 : 1);
+    return length;
+}
+
+/* [size]. NULL is noted in *missing. */
+static const float *take_vector(gated_reader *reader, gated_place place, const char *word, int64_t size, int *missing)
+{
+    char name[MOST_NAME];
+    const size_t length = name_weight(place, word, name);
+    const float *data = take_tensor(reader, (gated_text){name, length}, &size, 1);
+    *missing |= !data;
+    return data;
+}
+
+/* [rows, columns], of 8-bit integers with a scale for each row beside them. NULL is noted in *missing. */
+static const float *take_matrix(gated_reader *reader, gated_place place, const char *word, int64_t rows,
+                                int64_t columns, int *missing)
+{
+    const int64_t shape[] = {rows, columns};
+    char name[MOST_NAME];
+    const float *data = NULL, *scale = NULL;
+    size_t length = name_weight(place, word, name);
+    gated_tensor *tensor = take(reader, (gated_text){name, length}, shape, 2);
+    const int is_scaled = tensor && tensor->dtype == GATED_I8;
+    append(name, &length, ".scale");
+    if (is_scaled)
+        scale = take_tensor(reader, (gated_text){name, length}, shape, 1);
+    if (tensor && !is_scaled == !scale)
+        data = expand(reader, tensor, scale);
     *missing |= !data;
     return data;
 }
@@ -76,24 +142,24 @@ static int read_weights(gated_reader *reader, gated_place place, const gated_wor
     const int64_t h_size = layer->proj_size ? layer->proj_size : hidden;
     gated_weights *weights = &layer->weights[place.direction];
     int missing = 0, may_miss = 0;
-    weights->weight_ih = take_weight(reader, place, "weight_ih", rows, layer->input_size, &missing);
-    weights->weight_hh = take_weight(reader, place, "weight_hh", rows, h_size, &missing);
+    weights->weight_ih = take_matrix(reader, place, "weight_ih", rows, layer->input_size, &missing);
+    weights->weight_hh = take_matrix(reader, place, "weight_hh", rows, h_size, &missing);
     if (w->biases) {
-        weights->bias_ih = take_weight(reader, place, "bias_ih", rows, 0, &missing);
-        weights->bias_hh = take_weight(reader, place, "bias_hh", rows, 0, &missing);
+        weights->bias_ih = take_vector(reader, place, "bias_ih", rows, &missing);
+        weights->bias_hh = take_vector(reader, place, "bias_hh", rows, &missing);
     }
     if (layer->proj_size)
-        weights->weight_hr = take_weight(reader, place, "weight_hr", h_size, hidden, &missing);
+        weights->weight_hr = take_matrix(reader, place, "weight_hr", h_size, hidden, &missing);
     if (w->peepholes)
-        weights->peephole = take_weight(reader, place, "weight_peephole", 3 * hidden, 0, &missing);
-    weights->initial_h = take_weight(reader, place, "initial_h", h_size, 0, &may_miss);
+        weights->peephole = take_vector(reader, place, "weight_peephole", 3 * hidden, &missing);
+    weights->initial_h = take_vector(reader, place, "initial_h", h_size, &may_miss);
     if (gated_cell_has_c(layer->cell))
-        weights->initial_c = take_weight(reader, place, "initial_c", hidden, 0, &may_miss);
+        weights->initial_c = take_vector(reader, place, "initial_c", hidden, &may_miss);
     if (w->num_options) {
         reader->options[place.stack][place.direction] = w->options[place.direction];
         weights->options = &reader->options[place.stack][place.direction];
     }
-    return !missing;
+    return !missing && gated_words_h_limit(w, place.layer, place.direction, &weights->h_limit);
 }
 
 static int read_stack(gated_reader *reader, int index, const gated_words *w)
@@ -180,23 +246,23 @@ static int all_taken(const gated_tensor_file *file)
     return 1;
 }
 
-/* Whether there are weights packed as the chosen instruction set wants them, where it can read them. Another program that
- * copied the file may have moved them. */
-static int find_packed(const gated_tensor_file *file, gated_packed *found)
+/* Weights packed as the chosen instruction set wants them, where it can read them, or NULL. Another program that copied the
+ * file may have moved them. */
+static gated_packed find_packed(const gated_tensor_file *file)
 {
+    const gated_packed none = {0};
     const gated_isa_info *isa;
     char version[12] = {0}, name[64];
     size_t digits = 0, length = 0;
     append_number(version, &digits, GATED_PACKING);
     if (!file->packing.at || !gated_text_is(file->packing, version) || gated_isa_chosen(&isa) != GATED_OK)
-        return 0;
+        return none;
     append(name, &length, packed);
     append(name, &length, isa->name);
     const gated_tensor *tensor = gated_find_tensor(file, (gated_text){name, length});
-    if (!tensor || (uintptr_t)tensor->data % GATED_PACKED_ALIGNMENT != 0)
-        return 0;
-    *found = (gated_packed){tensor->data, (size_t)tensor->size};
-    return 1;
+    if (!tensor || tensor->dtype != GATED_F32 || (uintptr_t)tensor->data % GATED_PACKED_ALIGNMENT != 0)
+        return none;
+    return (gated_packed){tensor->data, (size_t)tensor->size};
 }
 
 static gated_status read_layers(gated_reader *reader, size_t length)
@@ -212,6 +278,8 @@ static gated_status read_layers(gated_reader *reader, size_t length)
     for (int first = 1; gated_json_more(&json, ']', first); first = 0)
         json.broken |= !read_layer(&json, reader);
     gated_json_end(&json);
+    if (reader->no_memory)
+        return GATED_NO_MEMORY;
     if (reader->is_newer)
         return GATED_UNSUPPORTED_FILE;
     return json.broken || !all_taken(&reader->tensors) ? GATED_BAD_FILE : GATED_OK;
@@ -241,8 +309,10 @@ static ptrdiff_t check_sum(gated_reader *reader)
     crc = gated_crc32(&tables, crc, file->flags.at, file->flags.length);
     if (file->packing.at)
         crc = gated_crc32(&tables, crc, file->packing.at, file->packing.length);
-    for (int i = 0; i < file->num_tensors; i++)
-        crc = gated_crc32(&tables, crc, file->tensors[i].data, file->tensors[i].size * sizeof(float));
+    for (int i = 0; i < file->num_tensors; i++) {
+        const gated_tensor *tensor = &file->tensors[i];
+        crc = gated_crc32(&tables, crc, tensor->data, (size_t)tensor->size * gated_dtype_bytes(tensor->dtype));
+    }
     return crc == expected ? length : -1;
 }
 
@@ -259,6 +329,7 @@ static gated_status read_file(gated_reader *reader, const unsigned char *bytes, 
         return GATED_NO_MEMORY;
     const ptrdiff_t length = check_sum(reader);
     reader->is_newer = reader->flags > GATED_ALL_FLAGS;
+    reader->packed = find_packed(&reader->tensors);
     return length < 0 ? GATED_BAD_FILE : read_layers(reader, length);
 }
 
@@ -273,11 +344,10 @@ static int host_is_little_endian(void)
 gated_status gated_model_read(const unsigned char *bytes, size_t size, gated_model **model)
 {
     gated_reader reader = {0};
-    gated_packed found;
     gated_status status = host_is_little_endian() ? read_file(&reader, bytes, size) : GATED_UNSUPPORTED_FILE;
     if (status == GATED_OK)
         status = gated_model_create_packed(reader.layers, reader.num_layers, reader.flags,
-                                           find_packed(&reader.tensors, &found) ? &found : NULL, model);
+                                           reader.packed.data ? &reader.packed : NULL, model);
     gated_tensor_file_free(&reader.tensors);
     free(reader.text);
     free(reader.layers);

@@ -24,6 +24,11 @@ static int cpu_has_avx512(void)
     return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
+
+static int cpu_has_avx512_bf16(void)
+{
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #elif defined(__aarch64__)
 static int cpu_has_neon(void)
 {

@@ -58,14 +58,22 @@ static const gated_kernels *of_lanes(const gated_kernels *const *tables, int lan
     return *tables;
 }
 
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 /* Blocks of one row taken at a time: as many as the registers hold while the weights fit L1, for the latencies then
- * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). */
+ * overlap; beyond it few streams are read faster than many (LSTM, H = 64: 1.12 us with one, 1.25 with four). Narrow
+ * weights arrive faster than a few accumulators could take them. */
 static int choose_group(const gated_kernels *table, const product_info *info, const gated_panels *p)
 {
     const size_t weights = sizeof(float) * info->gates * (input_words(p) + hidden_words(p)) * p->units;
     const int in_registers = info->gates == 1 ? 8 : table->max_group;
     if (weights <= L1_BYTES)
         return in_registers;
+    if (p->hidden_format != GATED_FORMAT_float32)
+        return smaller(in_registers, (8 + info->gates - 1) / info->gates);
     return info->gates == 1 ? 4 : table->stream_group;
 }
 
@@ -174,8 +182,8 @@ const float *gated_take_copy(gated_arena *arena, const float *from, size_t float
 
 size_t gated_narrow_bytes(const gated_product *product)
 {
-    (void)product;
-    return 0;
+    const gated_panels *p = &product->panels;
+    return gated_narrow_part(p->hidden_format, p->inputs) + gated_narrow_part(p->hidden_format, p->recurrent);
 }
 
 void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product)

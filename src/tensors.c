@@ -1,5 +1,5 @@
 /* safetensors: 8 bytes, the size of a JSON header; the header, which gives each tensor its type, shape and place; the
- * tensors. Ours are float32 and stand one behind the other in the order of the header. */
+ * tensors. Ours stand one behind the other in the order of the header, each on a multiple of its elements' bytes. */
 #include "file.h"
 
 #include <stdlib.h>
@@ -51,6 +51,21 @@ static void read_offsets(gated_json *json, int64_t most, int64_t offsets[2])
     json->broken |= gated_json_more(json, ']', 0);
 }
 
+static const char *const dtypes[] = {[GATED_F32] = "F32", [GATED_BF16] = "BF16", [GATED_I8] = "I8"};
+
+size_t gated_dtype_bytes(gated_dtype dtype)
+{
+    static const unsigned char bytes[] = {[GATED_F32] = 4, [GATED_BF16] = 2, [GATED_I8] = 1};
+    return bytes[dtype];
+}
+
+static gated_dtype read_dtype(gated_json *json)
+{
+    const int found = gated_text_among(gated_json_string(json), dtypes, sizeof dtypes / sizeof *dtypes);
+    json->broken |= found < 0;
+    return found < 0 ? GATED_F32 : (gated_dtype)found;
+}
+
 /* Type, shape and place of a tensor that begins at `start`; returns where it ends. */
 static int64_t read_tensor(gated_json *json, const gated_tensor_file *file, int64_t start, gated_tensor *tensor)
 {
@@ -67,16 +82,16 @@ static int64_t read_tensor(gated_json *json, const gated_tensor_file *file, int6
         }
         seen |= 1 << field;
         if (field == DTYPE)
-            json->broken |= !gated_text_is(gated_json_string(json), "F32");
+            tensor->dtype = read_dtype(json);
         else if (field == SHAPE)
-            read_shape(json, (int64_t)(file->body_size / sizeof(float)), tensor);
+            read_shape(json, (int64_t)file->body_size, tensor);
         else
             read_offsets(json, (int64_t)file->body_size, offsets);
     }
-    const int64_t bytes = tensor->size * (int64_t)sizeof(float);
-    json->broken |= seen != (1 << ALL) - 1 || offsets[0] != start || offsets[1] != start + bytes;
+    const int64_t width = (int64_t)gated_dtype_bytes(tensor->dtype), stop = start + tensor->size * width;
+    json->broken |= seen != (1 << ALL) - 1 || start % width != 0 || offsets[0] != start || offsets[1] != stop;
     if (!json->broken)
-        tensor->data = (const float *)(const void *)(file->body + start);
+        tensor->data = file->body + start;
     return offsets[1];
 }
 
@@ -151,6 +166,8 @@ gated_status gated_tensor_file_read(const unsigned char *bytes, size_t size, gat
 
 void gated_tensor_file_free(gated_tensor_file *file)
 {
+    for (int i = 0; i < file->num_tensors; i++)
+        free(file->tensors[i].expanded);
     free(file->tensors);
     file->tensors = NULL;
 }

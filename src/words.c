@@ -58,7 +58,7 @@ static const char *const masked[] = {
 enum {
     KIND, INPUT_SIZE, OUTPUT_SIZE, COUNT, WEIGHT, BIAS, ACTIVATION, VALUE, DILATION, FLAG,
     CELL, HIDDEN_SIZE, PROJ_SIZE, NUM_DIRECTIONS, REVERSE, MASKED, BIASES, PEEPHOLES,
-    ACTIVATIONS, CLIP, CLIP_OUTPUT, INPUT_FORGET, NUM_WORDS,
+    ACTIVATIONS, CLIP, CLIP_OUTPUT, INPUT_FORGET, H_LIMIT, NUM_WORDS,
 
     OF_EVERY_LAYER = BIT(KIND) | BIT(INPUT_SIZE) | BIT(OUTPUT_SIZE),
     OF_A_STACK = BIT(COUNT) | BIT(CELL) | BIT(HIDDEN_SIZE) | BIT(PROJ_SIZE) | BIT(NUM_DIRECTIONS) | BIT(REVERSE)
@@ -90,6 +90,7 @@ static const char *const words[] = {
     [CLIP] = "clip",
     [CLIP_OUTPUT] = "clip_output",
     [INPUT_FORGET] = "input_forget",
+    [H_LIMIT] = "h_limit",
 };
 
 static int one_of(gated_json *json, int *is_newer, const char *const *names, int count)
@@ -102,13 +103,27 @@ static int one_of(gated_json *json, int *is_newer, const char *const *names, int
 #define ONE_OF(json, is_newer, names) one_of(json, is_newer, names, sizeof(names) / sizeof *(names))
 
 /* By its bits, which need no decimal point. */
-static float read_float(gated_json *json)
+static int text_to_float(gated_text text, float *value)
 {
     uint32_t bits = 0;
+    const int is_sound = gated_text_bits(text, &bits);
+    memcpy(value, &bits, sizeof *value);
+    return is_sound;
+}
+
+static float read_float(gated_json *json)
+{
     float value;
-    json->broken |= !gated_text_bits(gated_json_string(json), &bits);
-    memcpy(&value, &bits, sizeof value);
+    json->broken |= !text_to_float(gated_json_string(json), &value);
     return value;
+}
+
+int gated_words_h_limit(const gated_words *w, int layer, int direction, float *limit)
+{
+    const size_t index = (size_t)layer * w->recurrent.num_directions + direction;
+    *limit = 0;
+    return !w->h_limits.at
+           || text_to_float((gated_text){w->h_limits.at + index * GATED_BITS_DIGITS, GATED_BITS_DIGITS}, limit);
 }
 
 static void separator(gated_json *json)
@@ -172,6 +187,7 @@ static void read_word(int word, gated_json *json, int *is_newer, gated_words *w)
     case CLIP:           w->options[0].clip = w->options[1].clip = read_float(json); break;
     case CLIP_OUTPUT:    w->options[0].clip_output = w->options[1].clip_output = gated_json_truth(json); break;
     case INPUT_FORGET:   w->options[0].input_forget = w->options[1].input_forget = gated_json_truth(json); break;
+    case H_LIMIT:        w->h_limits = gated_json_string(json); break;
     case ACTIVATIONS:    w->num_options = read_activations(json, is_newer, w->options); break;
     }
 }
@@ -179,12 +195,16 @@ static void read_word(int word, gated_json *json, int *is_newer, gated_words *w)
 /* Whether exactly the words are there that a layer of this kind has. */
 static int words_fit(const gated_words *w, unsigned seen)
 {
-    const unsigned more = seen & ~(unsigned)OF_EVERY_LAYER;
+    const unsigned more = seen & ~(unsigned)OF_EVERY_LAYER, of_a_stack = more & ~BIT(H_LIMIT);
+    const int64_t directions = (int64_t)w->layer.count * w->recurrent.num_directions;
     if ((seen & OF_EVERY_LAYER) != OF_EVERY_LAYER)
         return 0;
-    if (w->layer.kind == GATED_STACK)
-        return more == OF_A_STACK || (more == (OF_A_STACK | OF_OPTIONS) && w->num_options == w->recurrent.num_directions);
-    return (more & ~(unsigned)OF_OTHERS) == 0;
+    if (w->layer.kind != GATED_STACK)
+        return (more & ~(unsigned)OF_OTHERS) == 0;
+    if (more & BIT(H_LIMIT) && w->h_limits.length != (uint64_t)directions * GATED_BITS_DIGITS)
+        return 0;
+    return of_a_stack == OF_A_STACK
+           || (of_a_stack == (OF_A_STACK | OF_OPTIONS) && w->num_options == w->recurrent.num_directions);
 }
 
 gated_words gated_words_read(gated_json *json, int *is_newer)

@@ -71,11 +71,28 @@ def _chains(rng):
     yield "split", [random_spec(rng, "gru", 3, 4), L.Split(4)]
 
 
+#: Of narrow weights: name of a model, and what it becomes.
+NARROW = [
+    ("lstm", {"dtype": "bfloat16"}),
+    ("projected", {"dtype": "bfloat16"}),
+    ("gru_both", {"dtype": "bfloat16", "arithmetic": "bfloat16"}),
+    ("lstm_initial_h", {"dtype": "int8"}),
+    ("projected", {"dtype": "int8"}),
+    ("gru_reset_before_both", {"dtype": "int8"}),
+    ("rnn_relu_deep", {"dtype": "int8", "inputs": "float32"}),
+    ("peepholes", {"dtype": "int8", "inputs": "bfloat16"}),
+    ("embedding", {"dtype": "int8"}),
+]
+
+
 def gated_models():
     """Name -> model, always the same ones."""
     rng = np.random.default_rng(7)
-    stacks = {name: gc.Model([spec]) for name, spec in _stacks(rng)}
-    return stacks | {name: gc.Model(chain) for name, chain in _chains(rng)}
+    models = {name: gc.Model([spec]) for name, spec in _stacks(rng)}
+    models |= {name: gc.Model(chain) for name, chain in _chains(rng)}
+    deep = models["rnn_relu_deep"].layers[0]
+    models["rnn_relu_int8_limits"] = gc.Model([replace(deep, h_limit=(0.5, 0.0, 2.0))], dtype="int8")
+    return models | {"_".join([name, *words.values()]): models[name].to(**words) for name, words in NARROW}
 
 
 def input_of(model, steps, batch):
@@ -89,7 +106,7 @@ def input_of(model, steps, batch):
 
 
 def write_corpus(folder):
-    """Headers of all the models, and two whole files, with 0 for a checksum."""
+    """Headers of all the models, and some whole files, with 0 for a checksum."""
     for name, model in gated_models().items():
         for suffix in ("", ".packed"):
             path = Path(folder, name + suffix)
@@ -99,8 +116,8 @@ def write_corpus(folder):
             checksum = json.loads(whole[8:start])["__metadata__"]["gated_crc32"]
             header = whole[8:start].replace(checksum.encode(), b"00000000").rstrip()
             path.write_bytes(header)
-            if name == "lstm":
-                Path(folder, f"whole{suffix}").write_bytes(whole.replace(checksum.encode(), b"00000000"))
+            if name in ("lstm", "lstm_bfloat16", "projected_int8"):
+                Path(folder, f"whole_{name}{suffix}").write_bytes(whole.replace(checksum.encode(), b"00000000"))
 
 
 if __name__ == "__main__":

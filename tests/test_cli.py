@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -21,7 +22,8 @@ from conftest import random_spec
 from safetensors.numpy import save_file
 
 import gated_c as gc
-from gated_c import cli, npy, timing
+from gated_c import cli, commands, npy, timing
+from gated_c.console import format_bytes
 
 T, N, C, H = 11, 5, 3, 4
 
@@ -80,12 +82,25 @@ def test_info_lists_every_module_in_aligned_columns(folder, capsys):
         "proj",
         "batch_first",
         "parameters",
+        "dtype",
         "memory",
     ]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
     assert rows["encoder.rnn"][:8] == ["lstm", "2", "2", "3", "4", "-", "no", str(encoder.num_parameters)]
     assert rows["decoder"][:8] == ["gru", "1", "1", "7", "4", "-", "no", str(decoder.num_parameters)]
     assert len({line.index(row[7]) + len(row[7]) for line, row in zip(lines[1:], rows.values(), strict=True)}) == 1
+
+
+@pytest.mark.parametrize("words", [{"dtype": "bfloat16"}, {"dtype": "int8", "inputs": "float32"}])
+def test_info_says_how_narrow_weights_are(folder, capsys, words):
+    model = gc.Model([layer(), layer("gru", input_size=4)]).to(**words)
+    model.save("m.gated")
+    assert cli.main(["info", "m.gated"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = "bfloat16" if words["dtype"] == "bfloat16" else "int8 with float32 inputs"
+    alone = [gc.Model([spec]).to(**words).packed_bytes for spec in model.layers]
+    for line, size in zip(lines[1:], alone, strict=True):
+        assert line.partition(f" {said} ")[2].strip() == format_bytes(size)
 
 
 def test_info_does_not_pass_escape_sequences_on(folder, capsys):
@@ -191,7 +206,7 @@ def test_run_leaves_the_old_output_after_a_failure(model, folder, monkeypatch, f
     Path("y.npy").write_text("old")
     before = files(folder)
     monkeypatch.setattr(npy, "BLOCK_FLOATS", 1)
-    monkeypatch.setattr(cli, "_progress", lambda steps: cli.nullcontext(fail_in_the_second_block))
+    monkeypatch.setattr(commands.run, "_progress", lambda steps: contextlib.nullcontext(fail_in_the_second_block))
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == code
     assert files(folder) == before
     assert Path("y.npy").read_text() == "old"
@@ -217,7 +232,7 @@ class Terminal(io.StringIO):
 def test_progress_bar_is_for_terminals(model, monkeypatch, stream, shown):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(cli, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(commands.run, "QUIET_SECONDS", 0)
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
     assert ("steps/s" in stream.getvalue()) == shown
 
@@ -231,8 +246,8 @@ def test_progress_bar_waits_for_a_second(model, monkeypatch):
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "\r  9%\r 18%"), (60, "")])
 def test_progress_without_tqdm_is_a_percentage_after_a_while(model, monkeypatch, seconds, shown):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    monkeypatch.setattr(cli, "QUIET_SECONDS", seconds)
+    monkeypatch.setattr(commands.run, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.run, "QUIET_SECONDS", seconds)
     monkeypatch.setattr(npy, "BLOCK_FLOATS", 1)
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert cli.main(["run", "lstm.gated", "x.npy", "-o", "y.npy"]) == 0
@@ -293,13 +308,13 @@ def test_bench_times_pytorch_beside_us(folder, quick, capsys, cell, options, bat
 
 
 def test_bench_needs_no_torch(model, quick, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.bench, "find_spec", lambda name: None)
     assert cli.main(["bench", "lstm.gated"]) == 0
     assert bench_rows(capsys) == {("step", "gated_c"), ("sequence", "gated_c")}
 
 
 def test_bench_of_a_bidirectional_model_has_no_steps(folder, quick, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands.bench, "find_spec", lambda name: None)
     gc.Model([layer(bidirectional=True)]).save("m.gated")
     assert cli.main(["bench", "m.gated"]) == 0
     assert bench_rows(capsys) == {("sequence", "gated_c")}

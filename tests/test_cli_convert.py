@@ -54,7 +54,43 @@ def test_convert_keeps_golden_vectors(folder, capsys):
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--batch-first"], ["--prefix", "encoder"], ["--nonlinearity", "relu"]])
+@pytest.mark.parametrize(
+    ("options", "to"),
+    [
+        (["--to", "bfloat16", "--arithmetic", "bfloat16"], {"dtype": "bfloat16", "arithmetic": "bfloat16"}),
+        (["--to", "int8", "--inputs", "float32"], {"dtype": "int8", "inputs": "float32"}),
+        (["--to", "int8"], {"dtype": "int8"}),
+    ],
+)
+def test_convert_makes_a_model_narrow(folder, options, to):
+    gc.Model([layer()]).save("m.gated")
+    assert cli.main(["convert", "m.gated", "narrow.gated", *options]) == 0
+    expected, converted = gc.load("m.gated").to(**to), gc.load("narrow.gated")
+    assert repr(converted) == repr(expected)
+    x = random(T, N, C)
+    assert same_bits(converted(x)[0], expected(x)[0])
+    assert cli.main(["convert", "narrow.gated", "again.gated"]) == 0
+    assert Path("again.gated").read_bytes() == Path("narrow.gated").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["m.gated", "out.onnx", "--to", "int8"], "--to goes with .gated files"),
+        (["m.gated", "out.gated", "--inputs", "int8"], "--arithmetic and --inputs go with --to"),
+    ],
+)
+def test_convert_refuses_options_that_go_nowhere(capsys, args, message):
+    gc.Model([layer()]).save("m.gated")
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["convert", *args])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--batch-first"], ["--prefix", "encoder"], ["--nonlinearity", "relu"], ["--to", "int8"]]
+)
 def test_convert_says_that_it_leaves_out_the_golden_vectors_of_what_it_changes(capsys, option):
     gc.Model([layer("rnn_tanh", name="encoder")]).save("m.gated", golden=random(T, N, C))
     assert cli.main(["convert", "m.gated", "changed.gated", *option]) == 0

@@ -101,6 +101,33 @@ def test_an_amplifier_gives_the_same_samples_from_either_file_however_they_are_c
     assert "µs per sample" in printed
 
 
+def test_narrow_weights_cost_the_examples_next_to_nothing(run: Run) -> None:
+    for name in DATA_FROM:
+        load(name)
+    header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in run("narrow").splitlines())
+    assert header[2:] == ["float32", "bfloat16", "int8", "int8, float32 inputs"]
+    assert [file for file, *_ in rows if file] == [f"{name}.gated" for name in NETWORKS] + ["amp.nam"]
+    for _, figure, *values in rows:
+        wide, *narrow = (float(value.rstrip("%")) for value in values)
+        if figure == "y":
+            assert wide == 0
+            assert all(0 < value < 3 for value in narrow)
+        elif figure.startswith("other digits"):
+            assert wide == 0
+            assert max(narrow) <= 2
+        else:
+            assert narrow == pytest.approx([wide] * len(narrow), rel=0.03)
+
+
+def test_the_readme_shows_the_comparison_that_is_printed() -> None:
+    import gated_c as gc
+
+    example = load("digits")
+    model = gc.load(EXAMPLES / "digits.gated")
+    found = gc.compare(model, model.to("bfloat16"), example.held_out()[0])
+    assert str(found) in (EXAMPLES.parent / "README.md").read_text()
+
+
 @pytest.mark.parametrize("file", ["amp.nam", "amp.json"])
 def test_an_amplifier_gives_the_samples_of_torch(file: str) -> None:
     torch = pytest.importorskip("torch")

@@ -1,18 +1,21 @@
 """Models whose weights are packed in a narrow format."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TORCH_CELLS, parts, random_spec, random_state, same_bits, state_of
+import reference
+from conftest import TORCH_CELLS, USABLE, parts, random_spec, random_state, same_bits, state_of
 
 import gated_c as gc
 from gated_c._core import Engine
 from gated_c.layers import Conv, Dense
 from gated_c.spec import Activation
+from gated_c.tolerance import tolerance
 
 #: Flags of gated_c.h.
-BFLOAT16 = 2
+BFLOAT16, BFLOAT16_DOT = 2, 4
 
 SEQ_LEN, BATCH = 40, 9
 
@@ -157,3 +160,74 @@ def test_packed_weights_make_the_same_model(isa):
     again._engine = Engine(again.layers, BFLOAT16, place[start : start + packed.size])
     x = np.random.default_rng(1).standard_normal((9, 3, 5)).astype(np.float32)
     assert same_bits(again(x)[0], model(x)[0])
+
+
+def has_dot_of_bfloat16():
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text() and "avx512" in USABLE
+    except OSError:
+        return False
+
+
+needs_dot = pytest.mark.skipif(not has_dot_of_bfloat16(), reason="needs a CPU that multiplies bfloat16")
+
+
+@pytest.fixture
+def avx512(monkeypatch):
+    monkeypatch.setenv("GATED_C_ISA", "avx512")
+
+
+@needs_dot
+@pytest.mark.parametrize(("cell", "shape", "options"), list(cases()))
+def test_dot_products_of_bfloat16_have_the_same_bits_in_any_batch_and_step_by_step(avx512, cell, shape, options):
+    rng = np.random.default_rng(shape[1])
+    spec = random_spec(rng, cell, *shape, gain=1.5, **options)
+    model = narrow([spec], BFLOAT16 | BFLOAT16_DOT)
+    h, c = random_state(rng, spec, BATCH)
+    x = rng.standard_normal((SEQ_LEN, BATCH, spec.input_size)).astype(np.float32)
+    alone = [model(x[:, [n]], state_of(spec, h[:, [n]], c[:, [n]]))[0] for n in range(BATCH)]
+    expected = np.concatenate(alone, 1)
+    assert not same_bits(expected, narrow([spec], BFLOAT16)(x, state_of(spec, h, c))[0])
+    for batch in (2, 3, 4, 6, BATCH):
+        y, _ = model(x[:, :batch], state_of(spec, h[:, :batch], c[:, :batch]))
+        assert same_bits(y, expected[:, :batch])
+    lengths = [SEQ_LEN, *rng.integers(0, SEQ_LEN + 1, BATCH - 1)]
+    assert same_bits(model(x, state_of(spec, h, c), lengths=lengths)[0][:, 0], expected[:, 0])
+    if spec.bidirectional:
+        return
+    stream = model.stream(BATCH)
+    stream.state = state_of(spec, h, c)
+    assert same_bits(np.stack([stream.step(step).copy() for step in x]), expected)
+    pool = model.pool(2)
+    zero, _ = model(x[:, :2])
+    members = [pool.open(), pool.open()]
+    assert same_bits(np.stack([pool.step(members, step).copy() for step in x[:, :2]]), zero)
+
+
+@needs_dot
+@pytest.mark.parametrize("cell", ["lstm", "rnn_tanh"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_step_is_that_of_rounded_weights_and_activations(avx512, cell, shape):
+    rng = np.random.default_rng(shape[0])
+    spec = random_spec(rng, cell, *shape)
+    x = rng.standard_normal((12, 3, spec.input_size)).astype(np.float32)
+    stream = narrow([spec], BFLOAT16 | BFLOAT16_DOT).stream(3)
+    for step in x:
+        h, c = stream.state if spec.has_c else (stream.state, None)
+        y = stream.step(step)
+        expected = reference.forward(rounded(spec), to_bfloat16(step)[None], to_bfloat16(h), c)[0][0]
+        assert np.abs(y - expected).max() <= tolerance([rounded(spec)], step[None], expected)
+
+
+@pytest.mark.parametrize("isa", [isa for isa in USABLE if isa != "avx512"])
+def test_without_such_products_the_arithmetic_is_that_of_float32(monkeypatch, isa):
+    monkeypatch.setenv("GATED_C_ISA", isa)
+    spec = random_spec(np.random.default_rng(0), "lstm", 5, 21)
+    x = np.random.default_rng(1).standard_normal((9, 3, 5)).astype(np.float32)
+    assert same_bits(narrow([spec], BFLOAT16 | BFLOAT16_DOT)(x)[0], narrow([spec], BFLOAT16)(x)[0])
+
+
+def test_formats_of_pairs_are_packed_alike(isa):
+    spec = random_spec(np.random.default_rng(0), "lstm", 5, 24, num_layers=2)
+    models = narrow([spec], BFLOAT16), narrow([spec], BFLOAT16 | BFLOAT16_DOT)
+    assert same_bits(*(model._engine.packed for model in models))

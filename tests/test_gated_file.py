@@ -245,6 +245,11 @@ BROKEN = {
     "a float of 9 digits": changed(clip="03f000000"),
     "a float in capitals": changed(clip="3F000000"),
     "options without activations": changed(activations=None),
+    "limits for too few layers": changed(h_limit="3f000000" * 3),
+    "limits for too many layers": changed(h_limit="3f000000" * 5),
+    "limits that are no numbers": changed(h_limit="3f00000g" * 4),
+    "limits that are no string": changed(h_limit=0.5),
+    "limits of another layer": changed(1, h_limit="3f000000" * 4),
     "a tensor of another shape": changed(1, weight="1.bias"),
     "a tensor twice": changed(1, weight="0.weight_hr_l1"),
     "a tensor that is not there": changed(1, weight="weight"),
@@ -365,6 +370,31 @@ def test_more_behind_the_tensors_is_a_broken_file(checked, path):
     assert "broken" in error(checked, path)
 
 
+def put_in_front(path, size):
+    """The file with that many bytes as a tensor before all others."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header, body = json.loads(content[8:start]), bytes(size) + content[start:]
+    metadata = header.pop("__metadata__")
+    for entry in header.values():
+        entry["data_offsets"] = [size + offset for offset in entry["data_offsets"]]
+    header = {"golden.q": {"dtype": "I8", "shape": [size], "data_offsets": [0, size]}, **header}
+    crc = zlib.crc32((metadata["gated_layers"] + metadata["gated_core"] + metadata["gated_flags"]).encode())
+    for name in sorted(header):
+        crc = zlib.crc32(body[slice(*header[name]["data_offsets"])], crc)
+    text = json.dumps({"__metadata__": metadata | {"gated_crc32": f"{crc:08x}"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(1, False), (2, False), (4, True)])
+def test_numbers_that_are_not_aligned_are_a_broken_file(checked, tmp_path, size, is_read):
+    MODELS["lstm_bfloat16"].save(tmp_path / "m.gated")
+    put_in_front(tmp_path / "m.gated", size)
+    assert (run(checked, "describe", tmp_path / "m.gated").returncode == 0) == is_read
+    assert gc.load(tmp_path / "m.gated").dtype == "bfloat16"
+
+
 def test_two_tensors_of_one_name_are_a_broken_file(checked, path):
     one = np.float32([1])
     rewrite(path, lambda core: core, load_file(path) | {"golden.x": one, "golden.y": one})
@@ -435,8 +465,9 @@ def test_damage_at_every_byte_ends_in_a_status_and_takes_little_memory(tmp_path,
         pytest.skip(f"needs {name}")
     sanitize = SANITIZE if name == "clang" else ()
     program = build(cc, "tests/c/damaged_file.c", tmp_path, link=WRAPPED, sanitize=sanitize)
-    for model in ("projected", "lstm_general", "embedding_of_mask", "conv", "reshape"):
-        MODELS[model].save(tmp_path / model, packed=model in ("projected", "embedding_of_mask"))
+    packed = ("projected", "embedding_of_mask", "embedding_int8")
+    for model in (*packed, "lstm_general", "conv", "reshape", "lstm_bfloat16", "peepholes_int8_bfloat16"):
+        MODELS[model].save(tmp_path / model, packed=model in packed)
         done = run(program, tmp_path / model)
         assert done.returncode == 0, (model, done.stdout, done.stderr)
 

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import struct
+import subprocess
 import threading
 from dataclasses import fields, replace
 
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import gated_c as gc
-from gated_c import FormatError
+from gated_c import FormatError, golden
 from gated_c.layers import Conv, Elementwise, Pool, Repeat
 from gated_c.loaders import load_layers, native, read_layers
+from gated_c.loaders.safetensors_file import open_safetensors, write_safetensors
+from gated_c.narrow import Int8, parts_of, stored_of
+from gated_c.options import DEFAULT, Options
 from gated_c.spec import Activation, LayerSpec
 
 DESCRIBED = [field.name for field in fields(LayerSpec) if field.name != "weights"]
@@ -306,7 +310,7 @@ def test_an_altered_weight_is_noticed(path):
 def test_tensors_of_another_dtype_are_a_format_error(path):
     tensors = {name: weight.view(np.int32) for name, weight in load_file(path).items()}
     save_file(tensors, path, {"gated_version": "1"})
-    with pytest.raises(FormatError, match="expected F32, got I32"):
+    with pytest.raises(FormatError, match="expected F32, BF16 or I8, got I32"):
         load_layers(path)
 
 
@@ -331,6 +335,11 @@ BAD_DESCRIPTIONS = {
     "a size that does not fit": changed(hidden_size=4),
     "a negative size": changed(input_size=-1),
     "an enormous size": changed(hidden_size=10**4000),
+    "limits for too few layers": changed(h_limit=[0.5]),
+    "limits below 0": changed(h_limit=[-0.5] * 4),
+    "limits that are no numbers": changed(h_limit=[float("nan")] * 4),
+    "limits that are truths": changed(h_limit=[True] * 4),
+    "a limit": changed(h_limit=0.5),
     "a billion layers": changed(num_layers=10**9),
     "10**4000 layers": changed(num_layers=10**4000),
     "minus a billion layers": changed(num_layers=-(10**9)),
@@ -385,3 +394,150 @@ def test_a_chain_comes_back_with_the_same_bits(tmp_path):
         model.save(tmp_path / "chain.gated")
         x = rng.uniform(-1, 1, (5, 2, 3)).astype(np.float32)
         assert same_bits(gc.Model(native.read(tmp_path / "chain.gated"))(x)[0], model(x)[0])
+
+
+NARROW = [
+    Options(dtype="bfloat16"),
+    Options(dtype="int8", inputs="int8"),
+    Options(dtype="int8", inputs="float32"),
+    Options(dtype="int8", inputs="bfloat16", flush_subnormals=True),
+]
+
+
+def tensors_of(path):
+    tensors, _ = open_safetensors(path)
+    return {name: (tensor.dtype, len(tensor.data)) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("options", NARROW, ids=str)
+def test_narrow_weights_come_back_as_they_are_kept(tmp_path, chain, options):
+    native.save(chain, tmp_path / "m.gated", options=options)
+    loaded = native.read_file(tmp_path / "m.gated")
+    assert loaded.options == options
+    for got, expected in zip(loaded.layers, options.narrow(chain), strict=True):
+        assert_same(got, expected)
+        kinds, wanted = ([type(w) for w in stored_of(layer.weights).values()] for layer in (got, expected))
+        assert sorted(map(str, kinds)) == sorted(map(str, wanted))
+    native.save(loaded.layers, tmp_path / "again.gated", options=options)
+    assert (tmp_path / "again.gated").read_bytes() == (tmp_path / "m.gated").read_bytes()
+
+
+def test_narrow_weights_are_views_of_the_file(tmp_path, chain):
+    for options in NARROW[:2]:
+        native.save(chain, tmp_path / "m.gated", options=options)
+        for layer in native.read(tmp_path / "m.gated"):
+            for weight in layer.weights.stored.values():
+                assert not any(part.flags.owndata or part.flags.writeable for part in parts_of(weight).values())
+
+
+def test_tensors_are_as_narrow_as_their_weights(tmp_path):
+    layer = random_spec(np.random.default_rng(0), "lstm", 7, 5, proj_size=3)
+    native.save([layer], tmp_path / "m.gated", options=NARROW[0])
+    assert tensors_of(tmp_path / "m.gated")["0.weight_hh_l0"] == ("BF16", 2 * 20 * 3)
+    native.save([layer], tmp_path / "m.gated", options=NARROW[3])
+    tensors = tensors_of(tmp_path / "m.gated")
+    assert tensors["0.weight_ih_l0"] == ("BF16", 2 * 20 * 7)
+    assert tensors["0.weight_hh_l0"] == ("I8", 20 * 3)
+    assert tensors["0.weight_hr_l0.scale"] == ("F32", 4 * 3)
+    assert tensors["0.bias_ih_l0"] == ("F32", 4 * 20)
+
+
+@pytest.mark.parametrize(("options", "share"), [(NARROW[0], 0.5), (NARROW[1], 0.25)], ids=str)
+def test_a_file_is_as_small_as_its_weights(tmp_path, options, share):
+    layer = random_spec(np.random.default_rng(0), "gru", 256, 256)
+    sizes = []
+    for one in (DEFAULT, options):
+        native.save([layer], tmp_path / "m.gated", options=one)
+        sizes.append((tmp_path / "m.gated").stat().st_size)
+    assert sizes[1] == pytest.approx(share * sizes[0], rel=0.05)
+
+
+def test_a_layer_of_a_narrow_file_is_as_narrow(tmp_path, chain):
+    gc.Model(chain, dtype="int8", inputs="float32").save(tmp_path / "m.gated")
+    model = gc.load(tmp_path / "m.gated", prefix="decoder", batch_first=False)
+    assert (model.dtype, model.inputs) == ("int8", "float32")
+
+
+def test_golden_vectors_of_a_narrow_model_are_checked(tmp_path):
+    rng = np.random.default_rng(0)
+    model = gc.Model([random_spec(rng, "gru", 3, 8)], dtype="int8")
+    x = rng.standard_normal((4, 2, 3))
+    model.save(tmp_path / "m.gated", golden=x)
+    gc.load(tmp_path / "m.gated", check=True)
+    vectors = golden.record(model, x)
+    vectors["golden.y"][0] += 1e-3
+    model._write(tmp_path / "m.gated", vectors, packed=False)
+    with pytest.raises(FormatError, match="golden"):
+        gc.load(tmp_path / "m.gated", check=True)
+
+
+@pytest.mark.parametrize("difference", [1e-4, 1.0])
+def test_golden_vectors_allow_for_the_arithmetic_of_a_cpu(tmp_path, difference):
+    rng = np.random.default_rng(0)
+    model = gc.Model([random_spec(rng, "gru", 3, 8)], dtype="bfloat16", arithmetic="bfloat16")
+    vectors = golden.record(model, rng.standard_normal((4, 2, 3)))
+    vectors["golden.y"][0] += difference
+    model._write(tmp_path / "m.gated", vectors, packed=False)
+    if difference < 1e-3:
+        gc.load(tmp_path / "m.gated", check=True)
+    else:
+        with pytest.raises(FormatError, match="golden"):
+            gc.load(tmp_path / "m.gated", check=True)
+
+
+def narrow_file(path, **changes):
+    """Of a small int8 model, with other arrays in place of some; ``None`` leaves one out."""
+    native.save([random_spec(np.random.default_rng(0), "gru", 2, 3)], path, options=NARROW[1])
+    tensors, metadata = open_safetensors(path)
+    arrays = {name: np.array(native._array(name, tensor)) for name, tensor in tensors.items()}
+    arrays |= {f"0.{name.replace('__', '.')}": array for name, array in changes.items()}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    metadata["gated_crc32"] = native._checksum(metadata, arrays)
+    with open(path, "wb") as file:
+        write_safetensors(file, arrays, metadata)
+
+
+BAD_NARROW = {
+    "no scale": {"weight_hh_l0__scale": None},
+    "scales of another shape": {"weight_hh_l0__scale": np.ones((9, 1), np.float32)},
+    "too few scales": {"weight_hh_l0__scale": np.ones(8, np.float32)},
+    "narrow scales": {"weight_hh_l0__scale": np.ones(9, np.uint16)},
+    "a scale too many": {"weight_ih_l0": np.ones((9, 2), np.float32)},
+    "one axis": {"weight_hh_l0": np.ones(9, np.int8)},
+    "three axes": {"weight_hh_l0": np.ones((9, 3, 1), np.int8)},
+    "another shape": {"weight_hh_l0": np.ones((9, 4), np.int8)},
+    "another shape of bfloat16": {"weight_hh_l0": np.ones((9, 4), np.uint16), "weight_hh_l0__scale": None},
+    "a narrow bias": {"bias_hh_l0": np.ones(9, np.uint16)},
+    "a bias in integers": {"bias_hh_l0": np.ones(9, np.int8), "bias_hh_l0__scale": np.ones(9, np.float32)},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_NARROW.values(), ids=BAD_NARROW.keys())
+def test_narrow_tensors_that_do_not_fit_are_a_format_error(tmp_path, program, changes):
+    narrow_file(tmp_path / "m.gated", **changes)
+    with pytest.raises(FormatError, match=r"m\.gated: "):
+        load_layers(tmp_path / "m.gated")
+    done = subprocess.run([program, "describe", tmp_path / "m.gated"], capture_output=True, check=False)
+    assert b"broken" in done.stderr
+
+
+ODD_NARROW = {
+    "another type than the flags say": {"weight_ih_l0": np.full((9, 2), 0.3, np.float32), "weight_ih_l0__scale": None},
+    "integers that are not rounded so": {"weight_hh_l0": np.full((9, 3), -128, np.int8)},
+    "scales of any sign and size": {"weight_hh_l0__scale": np.float32([1 / 3, -2, 0, np.inf, 1e38, 1e-45, 1, 1, 1])},
+    "scales that are not numbers": {"weight_hh_l0__scale": np.full(9, np.nan, np.float32)},
+}
+
+
+@pytest.mark.parametrize("changes", ODD_NARROW.values(), ids=ODD_NARROW.keys())
+def test_other_numbers_than_ours_are_rounded_alike_everywhere(tmp_path, program, changes):
+    narrow_file(tmp_path / "m.gated", **changes)
+    model = gc.load(tmp_path / "m.gated")
+    for name, weight in model.layers[0].weights.items():
+        if name.startswith("weight"):
+            assert same_bits(Int8.of(weight).expanded(), weight)
+    x = np.random.default_rng(1).standard_normal((4, 2, 2)).astype(np.float32)
+    command = [program, "stream", tmp_path / "m.gated", "4", "2"]
+    done = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True)
+    y = np.frombuffer(done.stdout, np.float32)[: 4 * 2 * 3].reshape(4, 2, 3)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(model(x)[0]))

@@ -10,6 +10,7 @@ from conftest import random_spec, same_bits
 
 import gated_c as gc
 from gated_c import layers as L
+from gated_c import writers
 from gated_c.narrow import Bfloat16, Int8
 
 KINDS = {"bfloat16": Bfloat16, "int8": Int8}
@@ -109,6 +110,13 @@ def test_it_is_pickled_narrow(model, x, options):
         assert same_bits(other(x)[0], narrow(x)[0])
         assert repr(other) == repr(narrow)
         assert other.layers[0].weights.stored.keys() == narrow.layers[0].weights.stored.keys()
+
+
+def test_other_formats_get_the_numbers_it_was_rounded_to(model, tmp_path):
+    narrow = gc.Model([model.layers[0]], dtype="int8")
+    writers.write(narrow.layers, tmp_path / "m.safetensors")
+    written = gc.load(tmp_path / "m.safetensors").layers[0].weights
+    assert all(same_bits(written[name], weight) for name, weight in narrow.layers[0].weights.items())
 
 
 @pytest.mark.parametrize("h_limit", [(1.0,), (1.0, -1.0, 0.5, 0.5), (np.nan, 0, 0, 0), (np.inf, 0, 0, 0)])

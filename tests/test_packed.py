@@ -17,6 +17,7 @@ import gated_c as gc
 from gated_c._core import packing
 from gated_c.cli import main
 from gated_c.loaders.safetensors_file import open_safetensors
+from gated_c.narrow import Bfloat16, Int8
 
 MODELS = gated_models()
 
@@ -199,6 +200,20 @@ def test_the_command_packs(path, tmp_path, capsys):
     assert "--packed goes with .gated files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_narrow_weights_that_are_packed_are_expanded_only_when_asked_for(path, monkeypatch, dtype):
+    expanded, of = [], {"bfloat16": Bfloat16, "int8": Int8}[dtype]
+    whole = of.expanded
+    monkeypatch.setattr(of, "expanded", lambda weight: expanded.append(1) or whole(weight))
+    make().to(dtype).save(path, packed=True)
+    expanded.clear()
+    model = gc.load(path)
+    assert (is_mapped(model, path), model.num_parameters, expanded) == (True, make().num_parameters, [])
+    assert model.layers[0].weights["weight_hh_l0"].dtype == np.float32
+    assert len(expanded) == 1
+    assert same_bits(results(model, input_of(model, 3, 2)), results(make().to(dtype), input_of(model, 3, 2)))
+
+
 #: Pages that a process shares with no other, in kB, before and after it has used a model.
 PRIVATE = """
 import pickle, sys
@@ -217,8 +232,9 @@ print(private() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
-def test_processes_share_mapped_weights(tmp_path):
-    model = make(400)  # 8 MB
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_processes_share_mapped_weights(tmp_path, dtype):
+    model = make(400).to(dtype)  # 8 MB, or 2
     private = {}
     for packed in (False, True):
         model.save(tmp_path / "m.gated", packed=packed)

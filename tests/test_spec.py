@@ -24,6 +24,18 @@ def test_sizes_follow_from_names_and_shapes(cell, bidirectional, bias):
     assert repr(found) == repr(spec)
 
 
+def test_a_layer_of_a_stack_alone_is_a_module():
+    limits = {"h_limit": (0.5, 0.25, 2.0, 0.0), "bidirectional": True}
+    spec = random_spec(np.random.default_rng(0), "lstm", 3, 5, num_layers=2, proj_size=2, **limits)
+    first, second = spec.alone(0), spec.alone(1)
+    for alone in (first, second):
+        alone.validate()
+    assert (first.input_size, second.input_size) == (3, 4)
+    assert first.weights["weight_hr_l0_reverse"] is spec.weights["weight_hr_l0_reverse"]
+    assert second.weights["weight_hr_l0_reverse"] is spec.weights["weight_hr_l1_reverse"]
+    assert (first.h_limit, second.h_limit) == ((0.5, 0.25), (2.0, 0.0))
+
+
 def replaced(**changes):
     spec = random_spec(np.random.default_rng(0), "lstm", 3, 5)
     weights = {**spec.weights, **changes}

@@ -128,6 +128,8 @@ typedef struct {
     const gated_options *options; /* NULL for PyTorch's cell; GATED_RNN and peepholes need it */
     const float *initial_h;  /* [P or H], what a sequence starts from unless it is told otherwise; NULL for zeros */
     const float *initial_c;  /* [H], likewise; only of a cell that has a c */
+    float h_limit;           /* GATED_INT8: |h| as far as 8-bit integers reach, beyond which it saturates; 0 for what follows
+                                from the cell: 1 where h is bounded by it, else the largest |h| of each step */
 } gated_weights;
 
 /* One recurrent layer: a cell, in one or two directions. */

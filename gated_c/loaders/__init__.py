@@ -17,6 +17,7 @@ from gated_c.errors import FormatError, UnsupportedError
 from gated_c.layers import Layer, validate_chain
 from gated_c.loaders.file_kind import file_kind
 from gated_c.loaders.names import shown
+from gated_c.options import DEFAULT, Options
 from gated_c.spec import LayerSpec
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Loaded(NamedTuple):
     """What a file comes to. Only our own format says more than its layers."""
 
     layers: list[Layer]
-    flush_subnormals: bool = False
+    options: Options = DEFAULT
     checksum: str = ""
     packed: Mapping[str, Array] | None = None  # all weights as the kernels read them, by instruction set
 
@@ -99,7 +100,7 @@ def load_file(
         with _naming(path):
             return Loaded([module.read(name, batch_first, nonlinearity)])
     if prefix is not None:
-        found = Loaded([*_layers_at(prefix, _recurrent(found.layers), path)], found.flush_subnormals, found.checksum)
+        found = Loaded([*_layers_at(prefix, _recurrent(found.layers), path)], found.options, found.checksum)
     return found._replace(layers=[_overruled(layer, batch_first, nonlinearity) for layer in found.layers])
 
 

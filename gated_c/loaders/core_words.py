@@ -83,6 +83,8 @@ def _of_stack(spec: LayerSpec) -> dict[str, Any]:
             "clip_output": bool(spec.clip_output),
             "input_forget": bool(spec.input_forget),
         }
+    if spec.h_limit:
+        words["h_limit"] = "".join(map(_bits, spec.h_limit))
     return words
 
 

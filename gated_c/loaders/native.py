@@ -1,7 +1,9 @@
 """Our own format, ``.gated``: a safetensors file whose metadata describe the layers.
 
-Tensors are float32 and named ``<layer>.<weight>``, ``0.weight_ih_l0``; they stand one behind the other in the order of
-the header, each on a multiple of 4 bytes. Six entries of the metadata belong to it:
+Tensors are named ``<layer>.<weight>``, ``0.weight_ih_l0``; they stand one behind the other in the order of the header,
+each on a multiple of its numbers' size. All are float32 but matrices of recurrent layers, which may be bfloat16, or
+int8 [rows, columns] with float32 ``0.weight_ih_l0.scale`` [rows] beside it to be multiplied with. What a model computes
+in is for the flags to say. Six entries of the metadata belong to it:
 
 ``gated_version``  the version of this format, ``1``
 ``gated_layers``   JSON: for each layer an object with its fields but the weights: those of `LayerSpec`, or those of the
@@ -42,11 +44,11 @@ from gated_c.loaders import Loaded
 from gated_c.loaders.core_words import core_words
 from gated_c.loaders.names import shown
 from gated_c.loaders.safetensors_file import MappedTensor, open_safetensors, write_safetensors
+from gated_c.narrow import MATRICES, SCALE, Bfloat16, Int8, NarrowWeights, Stored, Tensor, parts_of, stored_of
+from gated_c.options import ALL_FLAGS, DEFAULT, Options
 from gated_c.spec import Activation, LayerSpec
 
 VERSION = 1
-
-FLUSH_SUBNORMALS = 1  # of gated_flags
 
 PACKING, ALIGNMENT = packing()
 
@@ -56,6 +58,7 @@ _TYPES = {
     "bool": bool,
     "float": float,
     "tuple[Activation, ...]": list,
+    "tuple[float, ...]": list,
     "Activation": Activation,
 }
 
@@ -76,32 +79,32 @@ _PLAIN = {layer_type.__name__: layer_type for layer_type in PlainLayer.__subclas
 _GOLDEN = "golden"
 _PACKED = "packed"
 
+#: Of tensors, and how NumPy reads them; bfloat16 as its bits.
+_DTYPES = {"F32": "<f4", "BF16": "<u2", "I8": "i1"}
+
 
 def save(
     layers: Sequence[Layer],
     path: str | bytes | os.PathLike[str],
     golden: Mapping[str, Array] | None = None,
-    flush_subnormals: bool = False,
+    options: Options = DEFAULT,
     packed: Mapping[str, Array] | None = None,
 ) -> None:
-    """Write the layers, in order, the vectors to check them with, and what else the model is told.
+    """Write the layers, in order, the vectors to check them with, and what else the model is told, which says in which
+    width weights are kept.
 
     The file appears whole or not at all. Raises ``ValueError`` for weights that do not fit their layer, ``OSError``
     where nothing can be written.
     """
     validate_chain(layers)
-    arrays = {f"{_PACKED}.{isa}": array for isa, array in (packed or {}).items()}
-    arrays |= {
-        f"{index}.{name}": np.ascontiguousarray(weight)
-        for index, layer in enumerate(layers)
-        for name, weight in layer.weights.items()
-    }
+    arrays: dict[str, Tensor] = {f"{_PACKED}.{isa}": array for isa, array in (packed or {}).items()}
+    arrays |= _tensors(options.narrow(layers))
     arrays |= golden or {}
     metadata = {
         "gated_version": str(VERSION),
         "gated_layers": json.dumps([_describe(layer) for layer in layers]),
         "gated_core": json.dumps(core_words(layers)),
-        "gated_flags": f"{int(flush_subnormals) * FLUSH_SUBNORMALS:08x}",
+        "gated_flags": f"{options.flags:08x}",
     }
     if packed:
         metadata["gated_packing"] = str(PACKING)
@@ -110,6 +113,17 @@ def save(
         write_safetensors(file, arrays, metadata)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _tensors(layers: Sequence[Layer]) -> dict[str, Tensor]:
+    """All weights, then the scales of those in int8: the order in which they come back."""
+    return {
+        f"{index}.{name}{part}": np.ascontiguousarray(parts[part])
+        for part in ("", SCALE)
+        for index, layer in enumerate(layers)
+        for name, weight in stored_of(layer.weights).items()
+        if part in (parts := parts_of(weight))
+    }
 
 
 def _describe(layer: Layer) -> dict[str, Any]:
@@ -122,7 +136,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
 def _plain(value: Any, kind: type) -> Any:
     """A field as the type that `read` insists on, which NumPy's scalars are not."""
     if kind is list:
-        return tuple(_plain(activation, Activation) for activation in value)
+        return tuple(_plain(one, Activation if isinstance(one, tuple) else float) for one in value)
     if kind is Activation:
         name, alpha, beta = value
         return Activation(str(name), float(alpha), float(beta))
@@ -148,31 +162,33 @@ def read_file(path: str | os.PathLike[str]) -> Loaded:
             raise FormatError(f"{entry}: missing in the metadata")
     if metadata["gated_crc32"] != _checksum(metadata, arrays):
         raise FormatError("contents do not match the checksum: the file was altered")
-    if _flags(metadata) & ~FLUSH_SUBNORMALS:
-        raise FormatError(
-            f"gated_flags: unknown ones, {shown(metadata['gated_flags'], 20)}; a newer gated_c may know them"
-        )
+    options = _options(metadata["gated_flags"])
     layers = _layers(json.loads(metadata["gated_layers"]), arrays)
     if _sorted_json(json.loads(metadata["gated_core"])) != _sorted_json(core_words(layers)):
         raise FormatError("gated_core: expected what gated_layers says")
-    flush_subnormals = bool(_flags(metadata) & FLUSH_SUBNORMALS)
-    return Loaded(layers, flush_subnormals, metadata["gated_crc32"], _packed(metadata, arrays))
+    return Loaded(layers, options, metadata["gated_crc32"], _packed(metadata, arrays))
 
 
-def _packed(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> dict[str, Array]:
+def _packed(metadata: Mapping[str, str], arrays: Mapping[str, Tensor]) -> dict[str, Array]:
     """Weights by instruction set that kernels can read where they are: another program that copied the file may have
     moved them."""
     if metadata.get("gated_packing") != str(PACKING) or sys.byteorder != "little":
         return {}
     by_isa = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{_PACKED}.")}
-    return {isa: array for isa, array in by_isa.items() if array.ctypes.data % ALIGNMENT == 0}
+    return {
+        isa: array for isa, array in by_isa.items() if array.dtype == np.float32 and array.ctypes.data % ALIGNMENT == 0
+    }
 
 
-def _flags(metadata: Mapping[str, str]) -> int:
-    flags = metadata["gated_flags"]
+def _options(flags: str) -> Options:
     if not re.fullmatch("[0-9a-f]{8}", flags):
         raise FormatError(f"gated_flags: expected 8 hexadecimal digits, got {shown(flags, 20)!r}")
-    return int(flags, 16)
+    if int(flags, 16) & ~ALL_FLAGS:
+        raise FormatError(f"gated_flags: unknown ones, {flags}; a newer gated_c may know them")
+    try:
+        return Options.of_flags(int(flags, 16))
+    except ValueError as error:
+        raise FormatError(f"gated_flags: {error}") from None
 
 
 def _sorted_json(value: Any) -> str:
@@ -185,7 +201,7 @@ def is_native(metadata: Mapping[str, str]) -> bool:
     return "gated_version" in metadata
 
 
-def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Tensor]) -> str:
     entries = ("gated_layers", "gated_core", "gated_flags", "gated_packing")
     crc = zlib.crc32("".join(metadata.get(entry, "") for entry in entries).encode("ascii"))
     for name in sorted(arrays):
@@ -193,14 +209,15 @@ def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> str:
     return f"{crc:08x}"
 
 
-def _array(name: str, tensor: MappedTensor) -> Array:
-    if tensor.dtype != "F32":
-        raise FormatError(f"{shown(name)}: expected F32, got {tensor.dtype}")
-    return np.require(tensor.view(), np.float32, "A")
+def _array(name: str, tensor: MappedTensor) -> Tensor:
+    if tensor.dtype not in _DTYPES:
+        raise FormatError(f"{shown(name)}: expected F32, BF16 or I8, got {tensor.dtype}")
+    dtype = np.dtype(_DTYPES[tensor.dtype])
+    return np.require(np.frombuffer(tensor.data, dtype).reshape(tensor.shape), dtype.newbyteorder("="), "A")
 
 
-def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[Layer]:
-    weights: defaultdict[str, dict[str, Array]] = defaultdict(dict)
+def _layers(descriptions: Any, arrays: Mapping[str, Tensor]) -> list[Layer]:
+    weights: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, array in arrays.items():
         index, _, name = key.partition(".")
         weights[index][name] = array
@@ -208,9 +225,31 @@ def _layers(descriptions: Any, arrays: Mapping[str, Array]) -> list[Layer]:
     weights.pop(_PACKED, None)
     if not isinstance(descriptions, list) or not weights.keys() <= {str(n) for n in range(len(descriptions))}:
         raise FormatError("gated_layers: expected a list with a description for each layer that has weights")
-    layers = [_layer(description, weights[str(index)]) for index, description in enumerate(descriptions)]
+    layers = [_layer(description, _weights(weights[str(n)])) for n, description in enumerate(descriptions)]
     validate_chain(layers)
     return layers
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> Mapping[str, Array]:
+    """A layer's, from its tensors."""
+    scales = {f"{name}{SCALE}" for name, tensor in tensors.items() if tensor.dtype == np.int8}
+    stored = {name: _stored(name, tensor, tensors) for name, tensor in tensors.items() if name not in scales}
+    weights = NarrowWeights(stored)
+    return weights if weights.is_narrow else dict(weights)
+
+
+def _stored(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Stored:
+    if tensor.dtype == np.float32:
+        return tensor
+    if not name.startswith(MATRICES):
+        raise FormatError(f"{shown(name)}: expected F32, got {tensor.dtype}")
+    if tensor.dtype == np.uint16:
+        return Bfloat16(tensor)
+    scale = tensors.get(name + SCALE)
+    if scale is None or scale.dtype != np.float32 or tensor.ndim != 2 or scale.shape != tensor.shape[:1]:
+        raise FormatError(f"{shown(name)}: expected two dimensions, and {SCALE} in F32 with a number for each row")
+    integers = Int8(tensor, scale)
+    return integers if integers.is_rounded else integers.expanded()
 
 
 def _layer(description: Any, weights: Mapping[str, Array]) -> Layer:
@@ -218,12 +257,15 @@ def _layer(description: Any, weights: Mapping[str, Array]) -> Layer:
         raise FormatError("gated_layers: expected an object for each layer")
     if "layer" in description:
         return _plain_layer(description, weights)
-    described = _OPTIONS | {"activations": []} | description
+    described = _OPTIONS | {"activations": [], "h_limit": []} | description
     if {name: type(value) for name, value in described.items()} != _FIELDS:
         raise FormatError(f"gated_layers: expected {', '.join(set(_FIELDS) - set(_OPTIONS))} for each layer")
     if described["num_layers"] > len(weights):
         raise FormatError(f"gated_layers: more layers than the {len(weights)} weights")
     described["activations"] = tuple(_activation(activation) for activation in described["activations"])
+    described["h_limit"] = tuple(described["h_limit"])
+    if not all(isinstance(limit, float) for limit in described["h_limit"]):
+        raise FormatError("gated_layers: expected numbers with a fraction for h_limit")
     layer = LayerSpec(weights=weights, **described)
     layer.validate()
     return layer

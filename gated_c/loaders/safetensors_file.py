@@ -21,6 +21,9 @@ from gated_c.spec import Array
 #: Dtypes that weights come in, and how NumPy reads them; bfloat16 is the upper half of a float32.
 _DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
+#: Those of the arrays that are written.
+_WRITTEN = {"float32": "F32", "uint16": "BF16", "int8": "I8"}
+
 
 @dataclass(frozen=True, slots=True)
 class MappedTensor(StoredTensor):
@@ -65,18 +68,20 @@ def open_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, MappedTens
     return {name: _mapped(body, entry) for name, entry in header.items()}, metadata
 
 
-def write_safetensors(file: IO[bytes], arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write C-contiguous float32 arrays, one behind the other from a multiple of 64 bytes on."""
+def write_safetensors(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write C-contiguous arrays, one behind the other from a multiple of 64 bytes on, those of the widest numbers
+    first, so that all are aligned: float32, uint16 as bfloat16, int8."""
     header: dict[str, Any] = {"__metadata__": metadata}
+    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     stop = 0
     for name, array in arrays.items():
         start, stop = stop, stop + array.nbytes
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, stop]}
+        header[name] = {"dtype": _WRITTEN[array.dtype.name], "shape": array.shape, "data_offsets": [start, stop]}
     content = json.dumps(header).encode()
     content += b" " * (-(8 + len(content)) % 64)
     file.write(len(content).to_bytes(8, "little") + content)
     for array in arrays.values():
-        file.write(array.astype("<f4", copy=False).data)
+        file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
 
 
 def _mapped(body: memoryview, entry: dict[str, Any]) -> MappedTensor:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gated_c.arrays import Array
+from gated_c.arrays import Array, differences
 from gated_c.errors import UnsupportedError
 from gated_c.layers import Embedding
 from gated_c.loaders.file_kind import file_kind
@@ -95,7 +95,4 @@ def _difference(ours: Array, theirs: Array) -> float:
     """The largest; NaN equals NaN, an infinity only itself."""
     if ours.shape != theirs.shape:
         raise ValueError(f"expected an output {theirs.shape} as the framework gives, got {ours.shape}")
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    with np.errstate(invalid="ignore"):
-        differences = np.abs(ours.astype(np.float64) - theirs)[~same]
-    return float(np.nan_to_num(differences, nan=np.inf).max(initial=0))
+    return float(differences(ours, theirs).max(initial=0))

@@ -50,7 +50,7 @@ class TorchReference:
             module = torch_module(_first_layers(replace(layer, weights=weights), index + 1))
             result = _run(module, x, lengths)
             number = "" if layer.num_layers == 1 else f" layer {index}"
-            added = _only_layer(layer, index)
+            added = layer.alone(index)
             yield Stage(
                 f"{layer.name or layer.cell}{number}", [_first_layers(layer, index + 1)], [added], given, result
             )
@@ -61,15 +61,6 @@ def _first_layers(layer: LayerSpec, count: int) -> LayerSpec:
     suffixes = tuple(suffix for at, suffix in layer.suffixes() if at < count)
     weights = {name: weight for name, weight in layer.weights.items() if name.endswith(suffixes)}
     return replace(layer, num_layers=count, weights=weights)
-
-
-def _only_layer(layer: LayerSpec, index: int) -> LayerSpec:
-    suffixes = tuple(suffix for at, suffix in layer.suffixes() if at == index)
-    weights = {
-        name.replace(f"_l{index}", "_l0"): weight for name, weight in layer.weights.items() if name.endswith(suffixes)
-    }
-    input_size = layer.input_size if index == 0 else layer.output_size
-    return replace(layer, num_layers=1, input_size=input_size, weights=weights)
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:

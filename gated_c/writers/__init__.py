@@ -28,8 +28,8 @@ def write(layers: Sequence[Layer], path: str | os.PathLike[str]) -> None:
     """Write a chain in the format that the name of ``path`` ends with.
 
     ``.gated`` takes every chain. Recurrent layers also go to ``.safetensors`` (a state_dict of PyTorch),
-    ``.weights.h5`` (Keras 3, the network's configuration beside it in ``.json``) and ``.onnx`` (opset 14). A file
-    appears whole or not at all.
+    ``.weights.h5`` (Keras 3, the network's configuration beside it in ``.json``) and ``.onnx`` (opset 14), all in
+    float32: of a narrow model the numbers that its weights were rounded to. A file appears whole or not at all.
 
     Raises ``UnsupportedError`` with everything that the format has no place for, ``ValueError`` for another ending,
     ``ImportError`` where a package is missing, ``OSError`` where nothing can be written.

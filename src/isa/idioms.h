@@ -40,6 +40,28 @@ INLINE const float *other_pointer(const float *p)
 #define vf_min(x, limit) ((vf)_mm_min_ps((__m128)(limit), (__m128)(x)))
 #define vf_max(x, limit) ((vf)_mm_max_ps((__m128)(limit), (__m128)(x)))
 #endif
+#ifdef __AVX512BF16__
+/* acc + w0 x0 + w1 x1 of the pairs of bfloat16 in every lane, rounded as the CPU does it. */
+INLINE vf vf_dot(vf w, vf x, vf acc)
+{
+#if LANES == 16
+    return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)w, (__m512bh)x);
+#else
+    return (vf)_mm256_dpbf16_ps((__m256)acc, (__m256bh)w, (__m256bh)x);
+#endif
+}
+
+/* LANES values of bfloat16 to p, rounded to nearest even. */
+INLINE void vf_to_bfloat16(void *p, vf x)
+{
+#if LANES == 16
+    const __m256bh narrow = _mm512_cvtneps_pbh((__m512)x);
+#else
+    const __m128bh narrow = _mm256_cvtneps_pbh((__m256)x);
+#endif
+    memcpy(p, &narrow, sizeof narrow);
+}
+#endif
 #else
 INLINE vf vf_min(vf x, vf limit)
 {

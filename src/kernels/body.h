@@ -6,6 +6,8 @@
  *   MAX_GROUP     blocks of one row that fit the registers, at most 5
  *   STREAM_GROUP  blocks of one row at a time when weights come from L2 or beyond
  *   HAS_FLOAT32, HAS_BFLOAT16, HAS_BFLOAT16_DOT, HAS_INT8: the formats of format.def whose kernels it holds
+ *   CELLS_OF      a table of the same vectors and fewer instructions, whose cells and activations it uses; without it has
+ *                 its own
  *
  * Only the table has external linkage: code built with one ISA's flags must not be reachable from another's.
  */
@@ -26,11 +28,6 @@ typedef struct {
     int gates, has_c, reads_h;
     unit_state (*advance)(gates, unit_state, cell_extra);
 } cell_traits;
-
-/* Pre-activations of `count` rows and `blocks` blocks from `block` on, acc [count][blocks], to their new state. A call
- * per tile: inlined per cell and tile size this would be 90 % of the code. */
-typedef void finish_function(const gates *acc, const gated_row *rows, int count, const gated_panels *p, int block,
-                             int blocks);
 
 INLINE int block_width(const gated_panels *p, int block)
 {
@@ -128,8 +125,48 @@ INLINE product recurrent_product(const product_traits t, const gated_panels *p, 
     return product_of(t, t.recurrent_feeds, p->hidden, p->recurrent, block);
 }
 
+/* What the products of a row are of. */
+INLINE const float *input_of(const product_traits t, const gated_panels *p, const gated_row *row)
+{
+    return gated_narrow_part(t.format, p->inputs) ? row->narrow : row->x;
+}
+
+INLINE const float *recurrent_of(const product_traits t, const gated_panels *p, const gated_row *row)
+{
+    const size_t input = gated_narrow_part(t.format, p->inputs);
+    return input ? (const float *)((const char *)row->narrow + input) : row->h;
+}
+
+#ifdef HAS_BFLOAT16_DOT
+static NOINLINE void narrow(char *at, const float *from, int length)
+{
+    for (; length >= LANES; length -= LANES, from += LANES, at += 2 * LANES)
+        vf_to_bfloat16(at, vf_load(from));
+    if (length > 0)
+        vf_to_bfloat16(at, vf_load_part(from, length));
+}
+#else
+INLINE void narrow(char *at, const float *from, int length)
+{
+    (void)at, (void)from, (void)length;
+}
+#endif
+
+/* Before a step: x, unless its product is there, and h; before a projection only x. */
+INLINE void narrow_rows(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count,
+                        const int projects)
+{
+    for (ptrdiff_t i = 0; gated_narrow_part(t.format, 1) && i < count; i++) {
+        char *to = rows[i].narrow;
+        if (projects || !rows[i].product)
+            narrow(to, rows[i].x, p->inputs);
+        if (!projects)
+            narrow(to + gated_narrow_part(t.format, p->inputs), rows[i].h, p->recurrent);
+    }
+}
+
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
-                      finish_function *finish)
+                      gated_finish *finish)
 {
     const gates bias = gates_load(p->bias + (ptrdiff_t)block * 4 * LANES, 0x0f);
     gates acc[MAX_TILE], done[MAX_TILE];
@@ -140,11 +177,11 @@ INLINE void step_rows(const product_traits t, const int rows, const gated_panels
 #define RESUME(r) acc[r] = resume(t, bias, row[r].product + at)
         EACH(rows, RESUME);
     } else {
-#define BIAS(r) acc[r] = bias; v[r] = row[r].x
+#define BIAS(r) acc[r] = bias; v[r] = input_of(t, p, &row[r])
         EACH(rows, BIAS);
         accumulate_rows(acc, rows, v, input_product(t, p, block));
     }
-#define HIDDEN(r) v[r] = row[r].h
+#define HIDDEN(r) v[r] = recurrent_of(t, p, &row[r])
     EACH(rows, HIDDEN);
     accumulate_rows(acc, rows, v, recurrent_product(t, p, block));
     /* A copy: an array whose address escapes would be kept in memory throughout. */
@@ -167,13 +204,13 @@ INLINE void sum_blocks(const product_traits t, const int blocks, const gated_pan
     } else {
 #define BIAS_BLOCK(b) acc[b] = gates_load(bias + (b) * 4 * LANES, 0x0f)
         EACH(blocks, BIAS_BLOCK);
-        accumulate_blocks(acc, blocks, row->x, input_product(t, p, block));
+        accumulate_blocks(acc, blocks, input_of(t, p, row), input_product(t, p, block));
     }
-    accumulate_blocks(acc, blocks, row->h, recurrent_product(t, p, block));
+    accumulate_blocks(acc, blocks, recurrent_of(t, p, row), recurrent_product(t, p, block));
 }
 
 INLINE void step_blocks(const product_traits t, const int blocks, const gated_panels *p, const gated_row *row, int block,
-                        finish_function *finish)
+                        gated_finish *finish)
 {
     gates acc[MAX_TILE], done[MAX_TILE];
     sum_blocks(t, blocks, p, row, block, acc);
@@ -209,7 +246,7 @@ INLINE void project_rows(const product_traits t, const int rows, const gated_pan
 /* One block, all rows, in balanced tiles: 7 rows go 4 + 3, not 6 + 1, for a tile of one row is bound by its loads. Fewer
  * gates leave registers for more rows. Without `finish` only the input products are computed. */
 INLINE void each_tile(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int block,
-                      finish_function *finish, const int project)
+                      gated_finish *finish, const int project)
 {
     const int most = t.gates == 1 ? MAX_TILE : ROWS;
     for (ptrdiff_t tiles = (count + most - 1) / most; tiles > 0; tiles--) {
@@ -226,7 +263,7 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
 }
 
 INLINE void step_one(const product_traits t, const gated_panels *p, const gated_row *row, int first, int last,
-                     int backward, finish_function *finish)
+                     int backward, gated_finish *finish)
 {
     const int most = t.gates == 1 ? MAX_TILE : MAX_GROUP;
     for (int left = last - first; left > 0;) {
@@ -240,21 +277,37 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
     }
 }
 
-/* Per cell: its way from pre-activations to state, without and with a trace. */
 #define CELL(name, product, has_c, reads_h)                                                                            \
-    static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};                       \
-    static NOINLINE void finish_##name(const gates *acc, const gated_row *rows, int count, const gated_panels *p,      \
+    static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};
+#include "../cell.def"
+#undef CELL
+
+#ifdef CELLS_OF
+#define HAS_OWN_CELLS 0
+extern const gated_kernels CONCAT(gated_kernels_, CELLS_OF);
+#define FINISH(name)        CONCAT(gated_kernels_, CELLS_OF).finish[GATED_KERNEL_##name][0]
+#define FINISH_TRACED(name) CONCAT(gated_kernels_, CELLS_OF).finish[GATED_KERNEL_##name][1]
+#else
+#define HAS_OWN_CELLS 1
+#define FINISH(name)        finish_##name
+#define FINISH_TRACED(name) finish_traced_##name
+
+/* Per cell: its way from pre-activations to state, without and with a trace. A call per tile: inlined per cell and tile
+ * size this would be 90 % of the code. */
+#define CELL(name, product, has_c, reads_h)                                                                            \
+    static NOINLINE void finish_##name(const void *acc, const gated_row *rows, int count, const gated_panels *p,       \
                                        int block, int blocks)                                                          \
     {                                                                                                                  \
         finish_tile(name##_cell, acc, rows, count, p, block, blocks, 0);                                               \
     }                                                                                                                  \
-    static NOINLINE void finish_traced_##name(const gates *acc, const gated_row *rows, int count,                      \
+    static NOINLINE void finish_traced_##name(const void *acc, const gated_row *rows, int count,                       \
                                               const gated_panels *p, int block, int blocks)                            \
     {                                                                                                                  \
         finish_tile(name##_cell, acc, rows, count, p, block, blocks, 1);                                               \
     }
 #include "../cell.def"
 #undef CELL
+#endif
 
 #ifdef HAS_FLOAT32
 #define FORMAT float32
@@ -268,6 +321,13 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
 #undef FORMAT
 #endif
 
+#ifdef HAS_BFLOAT16_DOT
+#define FORMAT bfloat16_dot
+#include "format.h"
+#undef FORMAT
+#endif
+
+#if HAS_OWN_CELLS
 static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
     for (; n >= LANES; n -= LANES, x += LANES, y += LANES)
@@ -275,6 +335,8 @@ static void activate_array(const gated_activation *activation, const float *x, f
     if (n > 0)
         vf_store_part(y, activate(activation, vf_load_part(x, (int)n)), (int)n);
 }
+
+#endif
 
 const gated_kernels CONCAT(gated_kernels_, TABLE) = {
     .table = STRING(TABLE),
@@ -289,6 +351,16 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
 #ifdef HAS_BFLOAT16
         [GATED_FORMAT_bfloat16] = kernels_bfloat16,
 #endif
+#ifdef HAS_BFLOAT16_DOT
+        [GATED_FORMAT_bfloat16_dot] = kernels_bfloat16_dot,
+#endif
+    },
+#if HAS_OWN_CELLS
+    .finish = {
+#define CELL(name, product, has_c, reads_h) {finish_##name, finish_traced_##name},
+#include "../cell.def"
+#undef CELL
     },
     .activate = activate_array,
+#endif
 };

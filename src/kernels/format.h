@@ -6,7 +6,7 @@
     static const product_traits OF_FORMAT(name) = {gate_count, input_feeds, recurrent_feeds,                           \
                                                    CONCAT(GATED_FORMAT_, FORMAT)};                                     \
     static NOINLINE void OF_FORMAT(step_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,         \
-                                                int first, int last, int backward, finish_function *finish)            \
+                                                int first, int last, int backward, gated_finish *finish)               \
     {                                                                                                                  \
         if (count == 1) {                                                                                              \
             step_one(OF_FORMAT(name), p, rows, first, last, backward, finish);                                         \
@@ -18,6 +18,7 @@
     static void OF_FORMAT(project_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,    \
                                           int last)                                                                    \
     {                                                                                                                  \
+        narrow_rows(OF_FORMAT(name), p, rows, count, 1);                                                               \
         for (int block = first; block < last; block++)                                                                 \
             each_tile(OF_FORMAT(name), p, rows, count, block, 0, 1);                                                   \
     }
@@ -29,18 +30,20 @@
     static void OF_FORMAT(step_cell_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count, int first,  \
                                             int last, int backward)                                                    \
     {                                                                                                                  \
-        if (count == 1 && p->units == LANES && first < last) {                                                         \
+        narrow_rows(OF_FORMAT(product), p, rows, count, 0);                                                            \
+        if (HAS_OWN_CELLS && count == 1 && p->units == LANES && first < last) {                                        \
             gates acc;                                                                                                 \
             sum_blocks(OF_FORMAT(product), 1, p, rows, 0, &acc);                                                       \
             finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \
             return;                                                                                                    \
         }                                                                                                              \
-        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, finish_##name);                               \
+        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, FINISH(name));                                \
     }                                                                                                                  \
     static void OF_FORMAT(step_traced_##name)(const gated_panels *p, const gated_row *rows, ptrdiff_t count,           \
                                               int first, int last, int backward)                                       \
     {                                                                                                                  \
-        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, finish_traced_##name);                        \
+        narrow_rows(OF_FORMAT(product), p, rows, count, 0);                                                            \
+        OF_FORMAT(step_##product)(p, rows, count, first, last, backward, FINISH_TRACED(name));                         \
     }
 #include "../cell.def"
 #undef CELL

@@ -169,11 +169,53 @@ INLINE void bfloat16_blocks(gates *acc, const int blocks, const float *x, const 
     }
 }
 
+#ifdef HAS_BFLOAT16_DOT
+/* Pairs of weights and pairs of x, as vf_to_bfloat16 makes them. */
+INLINE void gates_dot(gates *acc, vf x, gates w, int feeds)
+{
+    if (feeds & 1) acc->a = vf_dot(w.a, x, acc->a);
+    if (feeds & 2) acc->b = vf_dot(w.b, x, acc->b);
+    if (feeds & 4) acc->c = vf_dot(w.c, x, acc->c);
+    if (feeds & 8) acc->d = vf_dot(w.d, x, acc->d);
+}
+
+INLINE void dot_rows(gates *acc, const int rows, const float *const *x, const product p)
+{
+    const float *x0 = 0, *x1 = 0, *x2 = 0, *x3 = 0, *x4 = 0, *x5 = 0, *x6 = 0, *x7 = 0;
+    const float *w = p.weights;
+    const int words = gated_format_words(p.format, p.length);
+    EACH(rows, POINTER);
+    for (int k = 0; k < words; k++) {
+        gates v = gates_load(w, p.feeds);
+        if (rows < ROWS)
+            v = gates_held(v, p.feeds);
+#define ROW_DOT(r) gates_dot(&acc[r], vf_word(x##r + k), v, p.feeds)
+        EACH(rows, ROW_DOT);
+        w += p.gates * LANES;
+    }
+}
+
+INLINE void dot_blocks(gates *acc, const int blocks, const float *x, const product p)
+{
+    const float *w = p.weights;
+    const int words = gated_format_words(p.format, p.length);
+    for (int k = 0; k < words; k++) {
+        const vf v = vf_word(x + k);
+#define BLOCK_DOT(b) gates_dot(&acc[b], v, gates_load(w + (b) * p.stride, p.feeds), p.feeds)
+        EACH(blocks, BLOCK_DOT);
+        w += p.gates * LANES;
+    }
+}
+#endif
+
 INLINE void accumulate_rows(gates *acc, const int rows, const float *const *x, const product p)
 {
     switch (p.format) {
     case GATED_FORMAT_float32:  float32_rows(acc, rows, x, p); break;
     case GATED_FORMAT_bfloat16: bfloat16_rows(acc, rows, x, p); break;
+#ifdef HAS_BFLOAT16_DOT
+    case GATED_FORMAT_bfloat16_dot: dot_rows(acc, rows, x, p); break;
+#endif
     }
 }
 
@@ -182,6 +224,9 @@ INLINE void accumulate_blocks(gates *acc, const int blocks, const float *x, cons
     switch (p.format) {
     case GATED_FORMAT_float32:  float32_blocks(acc, blocks, x, p); break;
     case GATED_FORMAT_bfloat16: bfloat16_blocks(acc, blocks, x, p); break;
+#ifdef HAS_BFLOAT16_DOT
+    case GATED_FORMAT_bfloat16_dot: dot_blocks(acc, blocks, x, p); break;
+#endif
     }
 }
 

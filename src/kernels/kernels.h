@@ -27,6 +27,17 @@ static inline int gated_format_words(int format, int length)
     return (int)(((int64_t)length + per_word[format] - 1) / per_word[format]);
 }
 
+/* Bytes of `length` values of x or h in row.narrow: whole vectors. */
+static inline size_t gated_narrow_part(int format, int length)
+{
+    static const int narrows[] = {
+#define FORMAT(name, per_word, narrows) narrows,
+#include "../format.def"
+#undef FORMAT
+    };
+    return narrows[format] ? ((size_t)gated_format_words(format, length) * 4 + 63) / 64 * 64 : 0;
+}
+
 /* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
  * each block one linear stream. pack.c writes them. */
 typedef struct {
@@ -51,7 +62,7 @@ typedef struct {
     float *c;        /* [H], updated in place; NULL if the cell has none */
     float *y;        /* [H], the new h */
     float *product;  /* [blocks][G][V], bias + input product if computed before; else NULL */
-    void *narrow;    /* gated_narrow_bytes() of scratch, for the length of a call */
+    void *narrow;    /* gated_narrow_bytes() of scratch, for the length of a call: x, then h, as products take them */
     float *trace;    /* [G][H], where step_traced puts the gates behind their activations; NULL without */
 } gated_row;
 
@@ -66,6 +77,11 @@ typedef struct {
      * input's format is this kernel's; where the hidden one is another, step takes row.product. */
     void (*project)(const gated_panels *panels, const gated_row *rows, ptrdiff_t count, int first, int last);
 } gated_cell_kernel;
+
+/* Pre-activations of `count` rows and `blocks` blocks from `block` on, acc [count][blocks] in the table's vectors, to
+ * their new state. */
+typedef void gated_finish(const void *acc, const gated_row *rows, int count, const gated_panels *panels, int block,
+                          int blocks);
 
 enum {
 #define PRODUCT(name, gates, input_feeds, recurrent_feeds) GATED_GATES_##name = gates,
@@ -87,6 +103,7 @@ typedef struct {
     int max_group;      /* most blocks that one row can take at a time in registers, with 4 accumulators each */
     int stream_group;   /* blocks at a time that read weights from beyond L1 fastest */
     const gated_cell_kernel *cell[GATED_NUM_FORMATS]; /* [GATED_NUM_CELLS] each; NULL: the table has no such kernels */
+    gated_finish *finish[GATED_NUM_CELLS][2]; /* without and with a trace */
     void (*activate)(const gated_activation *activation, const float *x, float *y, ptrdiff_t n);
 } gated_kernels;
 

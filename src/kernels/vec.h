@@ -38,6 +38,14 @@ INLINE vf vf_load(const float *p)
     return v;
 }
 
+/* The 32 bits at p in every lane, whatever they are. */
+INLINE vf vf_word(const void *p)
+{
+    uint32_t word;
+    memcpy(&word, p, sizeof word);
+    return (vf)(word | (vu){0});
+}
+
 INLINE void vf_store(float *p, vf v)
 {
     memcpy(p, &v, sizeof v);

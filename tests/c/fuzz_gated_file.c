@@ -172,9 +172,9 @@ static void replace_number(const char *at, const char *end, uint64_t old, uint64
     }
 }
 
-static uint64_t product(const char *at, const char *end)
+static uint64_t product(const char *at, const char *end, uint64_t width)
 {
-    uint64_t bytes = 4, length;
+    uint64_t bytes = width, length;
     while (at < end) {
         at = read_number(at, end, &length);
         bytes *= length;
@@ -194,8 +194,8 @@ static void mend_offsets(const char *at, const char *end, text *to)
         const char *last = find(offsets, end, "]");
         if (!last)
             break;
-        const uint64_t start = stop;
-        stop += product(shape, close);
+        const uint64_t start = stop, width = find(at, shape, "\"BF16\"") ? 2 : find(at, shape, "\"I8\"") ? 1 : 4;
+        stop += product(shape, close, width);
         append(to, at, offsets - at);
         append(to, "[", 1);
         append_number(to, start);
