@@ -2,7 +2,7 @@
  *
  *   cc -O2 -Igated_c/include bench/native_step.c <objects of src/ and src/isa/> -o step && ./step
  *
- * `python -m bench --only native` builds and runs it. Prints cell, hidden_size and the median of 101 samples.
+ * `python -m bench --suite native` builds and runs it. Prints cell, hidden_size and the median of 101 samples.
  */
 #define _POSIX_C_SOURCE 199309L /* clock_gettime */
 #include "gated_c.h"

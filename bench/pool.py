@@ -1,4 +1,4 @@
-"""What does a step cost when thousands of streams live, and all of them or a few random ones tick?
+"""What a step costs when thousands of streams live, and all of them or a few random ones tick.
 
 Beside a pool: a dense batch of as many rows, which has nobody to look for; ONNX Runtime called for one stream after
 another; and, as servers such as sherpa-onnx do it, on a batch stacked from the states of streams and unstacked again.
@@ -8,65 +8,75 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, cycle, islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import gated_c
-from bench import engine
+from bench import engine, peers
 from bench.case import Case
-from bench.goals import ENGINE, Result
-from bench.measure import Effort, Runner, check, measure
+from bench.contest import Options, Task, Watch, contest
+from bench.engine import Precision
+from bench.measure import Entrant
+from bench.peers import Ways
+from bench.table import Result
 from gated_c.spec import Array
 
 Ids = npt.NDArray[np.int64]
 
 #: Streams that live, and how many of them tick at once.
-ALL, SOME = (1000, 1000), (10_000, 64)
-
-#: By hidden_size, which is input_size too. At most 1.1, for random ones 1.15 times the time of a dense batch.
-GOALS_OF_ALL = {
-    64: {"dense batch": 1 / 1.1, "ORT, one by one": 10.0},
-    256: {"dense batch": 1 / 1.1, "ORT, one by one": 3.5},
-}
-GOALS_OF_SOME = {"dense batch": 1 / 1.15, "ORT, stacked": 3.0}
+LIVES = ((1000, 1000), (10_000, 64))
 
 #: Random choices of those that tick, gone through again and again.
 CHOICES = 500
 
 
-def results(quick: bool, effort: Effort) -> Iterator[Result]:
-    for cell in ("gru",) if quick else ("gru", "lstm"):
-        for size, goals in GOALS_OF_ALL.items():
-            yield compare("1000 streams, all tick", cell, size, ALL, goals, effort)
-        for size in GOALS_OF_ALL:
-            yield compare("10000 streams, 64 random ones tick", cell, size, SOME, GOALS_OF_SOME, effort)
+def tasks(options: Options) -> Iterator[Task]:
+    for cell in ("gru",) if options.quick else ("gru", "lstm"):
+        for size in (64,) if options.quick else (64, 256):
+            for streams, active in LIVES:
+                case = Case(cell, size, size, active)
+                yield Task("pool", shape(case, streams), partial(compare, case, streams, options))
 
 
-def compare(work: str, cell: str, size: int, lives: tuple[int, int], goals: dict[str, float], effort: Effort) -> Result:
-    """Check everything against float64, then time it: µs per step of a stream."""
-    streams, active = lives
-    case = Case(cell, size, size, active)
-    runners: dict[str, Runner] = {
-        ENGINE: Pool(case, streams),
-        "dense batch": engine.runner(case),
-        **onnxruntime_runners(case, streams),
-    }
-    check(runners, case)
-    times, cpu_share = measure(runners, effort)
-    per_step = {name: timing.scaled(1 / active) for name, timing in times.items()}
-    return Result(f"{work}, {cell.upper()}", str(case), "µs per step of a stream", per_step, goals, cpu_share)
+def shape(case: Case, streams: int) -> str:
+    return f"{case.cell.upper()} H={case.hidden_size}, {case.batch} of {streams} streams tick"
 
 
-def onnxruntime_runners(case: Case, streams: int) -> dict[str, Runner]:
-    try:
-        from bench.peers import onnxruntime
-    except ImportError:
-        return {}
+def compare(case: Case, streams: int, options: Options, watch: Watch) -> list[Result]:
+    """µs per step of a stream."""
+    entrants = [*ours(case, streams, options), *stacked(case, streams, options)]
+    result = contest("pool", case, entrants, options, watch, "µs per step of a stream", per_call=case.batch)
+    return [replace(result, shape=shape(case, streams))]
+
+
+def ours(case: Case, streams: int, options: Options) -> Iterator[Entrant]:
+    """The pool in every precision, and a dense batch."""
+    for precision in engine.PRECISIONS:
+        if precision.dtype in options.dtypes:
+            lacks = engine.why_not(precision, 1)
+            yield engine.entrant(lacks or partial(Pool, case, precision, streams), precision)
+            dense = partial(engine.runner, case, precision)
+            yield engine.entrant(lacks or dense, precision, role="reference", name="dense batch")
+
+
+def stacked(case: Case, streams: int, options: Options) -> Iterator[Entrant]:
+    """ONNX Runtime, as it is used where streams come and go."""
+    onnxruntime = peers.installed().get("onnxruntime")
+    for dtype in options.dtypes if onnxruntime else ():
+        for variant, way in ways(case, streams, dtype, onnxruntime).items():
+            yield from peers.each_count("onnxruntime", variant, dtype, way, options.threads)
+
+
+def ways(case: Case, streams: int, dtype: str, onnxruntime: Any) -> Ways:
+    (way,) = onnxruntime.ways(case, dtype).values()
+    if isinstance(way, str):
+        return {"": way}
     if streams == case.batch:
-        return {"ORT, one by one": OneByOne(case, onnxruntime)}
-    return {"ORT, stacked": Stacked(case, streams, onnxruntime)}
+        return {"one by one": partial(OneByOne, case, dtype)}
+    return {"stacked": partial(Stacked, case, dtype, streams)}
 
 
 def choices(ids: Ids, active: int) -> Iterator[Ids]:
@@ -79,8 +89,8 @@ def choices(ids: Ids, active: int) -> Iterator[Ids]:
 class Pool:
     """``Pool.step`` into the caller's buffer."""
 
-    def __init__(self, case: Case, streams: int) -> None:
-        self.pool = gated_c.Model([case.spec()]).pool(streams)
+    def __init__(self, case: Case, precision: Precision, streams: int) -> None:
+        self.pool = engine.model_of(case, precision).pool(streams)
         ids = np.array([self.pool.open() for _ in range(streams)])
         self.choices = choices(ids, case.batch)
         self.y = np.zeros((case.batch, case.hidden_size), np.float32)
@@ -100,11 +110,13 @@ class Pool:
 class OneByOne:
     """A call for each stream, through its own bindings to one session."""
 
-    def __init__(self, case: Case, onnxruntime) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+        from bench.peers.onnxruntime import Session
+
         one = replace(case, batch=1)
-        first = onnxruntime.Session(one)
+        first = Session(one, dtype, threads)
         self.run_one = first.session.run_with_iobinding
-        self.sessions = [first, *(onnxruntime.Session(one, first.session) for _ in range(case.batch - 1))]
+        self.sessions = [first, *(Session(one, dtype, threads, first.session) for _ in range(case.batch - 1))]
         self.turns = cycle([[next(session.turns) for session in self.sessions] for _ in range(2)])
 
     def write(self, x: Array) -> None:
@@ -124,9 +136,11 @@ class OneByOne:
 class Stacked:
     """Each stream has its own states, which a tick copies into a batch and out of it."""
 
-    def __init__(self, case: Case, streams: int, onnxruntime) -> None:  # type: ignore[no-untyped-def]
-        self.session = onnxruntime.inference_session(case)
-        self.inputs = [f"{name}_0" for name in case.states]
+    def __init__(self, case: Case, dtype: str, streams: int, threads: int) -> None:
+        from bench.peers.onnxruntime import inference_session, state_names
+
+        self.session = inference_session(case, dtype, threads)
+        self.inputs = [f"{name}_0" for name in state_names(case)]
         self.states = [[np.zeros((1, 1, case.hidden_size), np.float32) for _ in range(streams)] for _ in self.inputs]
         self.choices = choices(np.arange(streams), case.batch)
 
@@ -145,4 +159,4 @@ class Stacked:
                     states[n] = new[:, k : k + 1].copy()
 
     def read(self) -> Array:
-        return np.asarray(self.y[:, 0])
+        return np.asarray(self.y)

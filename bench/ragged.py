@@ -1,40 +1,35 @@
-"""What does a batch of sequences of different lengths cost, beside torch's packed path and beside the padded batch?"""
+"""Batches of sequences of different lengths, beside the peers and the live share of the padded batch's time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from bench import engine, peers
+from bench import engine
 from bench.case import Case
-from bench.goals import ENGINE, Result
-from bench.measure import Effort, Runner, check, measure
-
-BATCH, SEQ_LEN = 32, 128
-
-#: At most 1.05 times the live share of the time of the padded batch.
-GOALS = {"torch packed": 5, "dense share": 1 / 1.05}
+from bench.contest import Options, Task, Watch, compare, contest
+from bench.shapes import shapes
+from bench.table import Result
 
 
-def results(quick: bool, effort: Effort) -> Iterator[Result]:
-    lengths = tuple(map(int, np.random.default_rng(0).integers(1, SEQ_LEN + 1, BATCH)))
-    for cell in ("lstm", "gru"):
-        for size in (64,) if quick else (64, 128, 256, 512):
-            yield compare_ragged(Case(cell, size, size, BATCH, SEQ_LEN, lengths), effort)
+def tasks(options: Options) -> Iterator[Task]:
+    for case in shapes(options.quick)["ragged"]:
+        yield Task("ragged", str(case), partial(compare_ragged, case, options))
 
 
-def compare_ragged(case: Case, effort: Effort) -> Result:
-    assert case.lengths
-    ragged: dict[str, Runner] = {ENGINE: engine.runner(case), **peers.runners(case)}
-    check(ragged, case)
-    padded = replace(case, lengths=None)
-    dense: dict[str, Runner] = {"dense share": engine.runner(padded)}
-    check(dense, padded)
-
-    times, cpu_share = measure(ragged | dense, effort)
-    times["dense share"] = times["dense share"].scaled(sum(case.lengths) / (case.batch * case.seq_len))
-    per_step = {name: timing.scaled(1 / case.seq_len) for name, timing in times.items()}
-    work = f"ragged batch, lengths uniform in 1..T, {case.cell.upper()}"
-    return Result(work, str(case), "µs per step", per_step, GOALS, cpu_share)
+def compare_ragged(padded: Case, options: Options, watch: Watch) -> list[Result]:
+    """Lengths uniform in 1..T."""
+    lengths = np.random.default_rng(0).integers(1, padded.seq_len + 1, padded.batch)
+    case = replace(padded, lengths=tuple(map(int, lengths)))
+    (result,) = compare("ragged", case, options, watch)
+    dense = contest("ragged", padded, engine.entrants(padded, ("float32",), options.threads), options, watch)
+    share = float(lengths.mean()) / padded.seq_len
+    beside = [
+        replace(time, engine="dense share", role="reference", timing=time.timing.scaled(share))
+        for time in dense.times
+        if time.role == "engine"
+    ]
+    return [replace(result, times=(*result.times, *beside))]

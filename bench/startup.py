@@ -1,4 +1,4 @@
-"""What do installing and importing the package cost?"""
+"""What installing and importing the package cost."""
 
 from __future__ import annotations
 
@@ -6,48 +6,54 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import files
 from io import BytesIO
 from pathlib import Path
 
 import gated_c
 from bench import peers
-from bench.goals import ENGINE, Result
-from bench.measure import Effort, Timing
+from bench.contest import Options, Task, Watch
+from bench.table import ENGINE, Result, Time, Timing
 
 #: What a peer's users import, and the distribution that they install.
 IMPORTS = {
-    "torch": "torch",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "litert": "ai_edge_litert.interpreter",
+    "torch": ("torch", "torch"),
+    "onnxruntime": ("onnxruntime", "onnxruntime"),
+    "openvino": ("openvino", "openvino"),
+    "litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),
 }
-DISTRIBUTIONS = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
 
 #: What a wheel holds of the package's folder.
 SHIPPED = {".py", ".pyi", ".pxd", ".h", ".so", ".typed"}
 
 
-def results(quick: bool, effort: Effort) -> Iterator[Result]:
-    limit = {"limit": 1.0}
-    times = import_times(rounds=3 if quick else 15)
-    yield Result("import, beyond NumPy", "", "ms", times | {"limit": exactly(60)}, limit)
+def tasks(options: Options) -> Iterator[Task]:
+    yield Task("startup", "import and size", partial(results, options))
 
-    wheel = {ENGINE: exactly(zipped_size(shipped_files()) / 1e6), "limit": exactly(2)}
-    yield Result("wheel, as the zip of what it holds", "", "MB", wheel, limit)
 
+def results(options: Options, watch: Watch) -> list[Result]:
+    installed = [name for name in IMPORTS if name in peers.installed()]
+    times = import_times(installed, rounds=3 if options.quick else 15)
+    wheel = {ENGINE: Timing.exactly(zipped_size(shipped_files()) / 1e6)}
     sizes = {ENGINE: sum(path.stat().st_size for path in shipped_files())}
-    sizes |= {name: installed_size(DISTRIBUTIONS[name]) for name in peers.installed()}
-    yield Result("installed", "", "MB", {name: exactly(size / 1e6) for name, size in sizes.items()}, {})
+    sizes |= {name: installed_size(IMPORTS[name][1]) for name in installed}
+    return [
+        result("import, beyond NumPy", "ms", times),
+        result("wheel, as the zip of what it holds", "MB", wheel),
+        result("installed", "MB", {name: Timing.exactly(size / 1e6) for name, size in sizes.items()}),
+    ]
 
 
-def exactly(value: float) -> Timing:
-    return Timing(value, value, value)
+def result(shape: str, unit: str, values: dict[str, Timing]) -> Result:
+    roles = {ENGINE: "engine"}
+    times = tuple(Time(name, value, roles.get(name, "peer")) for name, value in values.items())
+    return Result("startup", shape, unit, times)
 
 
-def import_times(rounds: int) -> dict[str, Timing]:
+def import_times(names: list[str], rounds: int) -> dict[str, Timing]:
     """Milliseconds in a fresh interpreter that has NumPy already, after a first round that warms the disk cache."""
-    modules = {ENGINE: "gated_c"} | {name: IMPORTS[name] for name in peers.installed()}
+    modules = {ENGINE: "gated_c"} | {name: IMPORTS[name][0] for name in names}
     samples: dict[str, list[float]] = {name: [] for name in modules}
     for _ in range(rounds + 1):
         for name, module in modules.items():

@@ -77,8 +77,7 @@ class Time:
         return same and (self.threads == threads if self.role == "bound" else self.threads <= threads)
 
     def fields(self) -> dict[str, Any]:
-        values = asdict(self)
-        return values | values.pop("timing")
+        return {name: value for name, value in asdict(self).items() if name != "timing"} | asdict(self.timing)
 
 
 @dataclass(frozen=True)
@@ -126,9 +125,13 @@ class Result:
 
     @property
     def ratios(self) -> list[Ratio]:
+        return [ratio for kind in self.kinds() for ratio in self.ratios_of(*kind)]
+
+    def kinds(self) -> list[tuple[str, str, int]]:
+        """Precisions of the engine as dtype and variant, each with every number of threads."""
         counts = sorted({time.threads for time in self.times if time.role in ("engine", "peer")})
-        kinds = dict.fromkeys((time.dtype, time.variant) for time in self.times if time.role == "engine")
-        return [ratio for kind in kinds for threads in counts for ratio in self.ratios_of(*kind, threads)]
+        precisions = dict.fromkeys((time.dtype, time.variant) for time in self.times if time.role == "engine")
+        return [(*precision, count) for precision in precisions for count in counts]
 
     def ratios_of(self, dtype: str, variant: str, threads: int) -> Iterator[Ratio]:
         """Of one precision of the engine, everything on up to so many threads."""
@@ -144,7 +147,8 @@ class Result:
         for versus, times in rivals.items():
             rival = min(times, key=lambda time: time.timing.median)
             ratio = rival.timing.median / ours.timing.median
-            yield Ratio(dtype, variant, threads, versus, ratio, ours.threads, rival.threads, rival.name)
+            name = rival.name if rival.role == "peer" else rival.engine
+            yield Ratio(dtype, variant, threads, versus, ratio, ours.threads, rival.threads, name)
 
     def fastest(self, dtype: str, variant: str, threads: int) -> Time | None:
         """The engine's time in this precision at its best number of threads."""
@@ -152,21 +156,20 @@ class Result:
         times = [t for t in self.times if (t.role, t.dtype, t.variant) == kind and t.threads <= threads]
         return min(times, key=lambda time: time.timing.median, default=None)
 
-    def lines(self) -> Iterator[str]:
-        """The shape, then a line per precision and number of threads."""
+    def lines(self, skipped: Iterable[Skip] = ()) -> Iterator[str]:
+        """The shape, then a line per precision and number of threads, and what is to be said of what is missing."""
         disturbed = f"  (disturbed: on the CPU {self.cpu_share:.0%} of the time)" * (self.cpu_share < UNDISTURBED)
         yield f"\n  {self.shape}  [{self.unit}]{disturbed}"
-        for (dtype, variant, threads), group in groupby(self.ratios, lambda r: (r.dtype, r.variant, r.threads)):
-            yield self.line(dtype, variant, threads, list(group))
-        yield from (skip.line() for skip in self.skipped)
+        yield from (self.line(*kind) for kind in self.kinds() if self.fastest(*kind))
+        yield from (skip.line() for skip in skipped)
 
-    def line(self, dtype: str, variant: str, threads: int, ratios: list[Ratio]) -> str:
+    def line(self, dtype: str, variant: str, threads: int) -> str:
         ours = self.fastest(dtype, variant, threads)
         assert ours is not None
         label = f"{dtype} {variant}".rstrip()
         time = f"{number(ours.timing.median):>8} ±{ours.timing.spread / 2:<4.0%}"
         cells = [f"    {label:<29}{counted(threads, 'thread'):<10}{time}"]
-        for ratio in ratios:
+        for ratio in self.ratios_of(dtype, variant, threads):
             name = f"best, {ratio.versus_name}," if ratio.versus == "best" else ratio.versus_name
             cells.append(f"{name} {as_ratio(ratio)}")
         return "  ".join(cells)
@@ -198,12 +201,17 @@ class Mean:
 
 
 def means(results: Iterable[Result]) -> list[Mean]:
-    ratios: dict[tuple[str, str, str, int, str], list[float]] = {}
-    for result in results:
+    """Of the results with a case, by set, precision and number of threads in the order of their first appearance."""
+    groups: dict[tuple[str, str, str, int], dict[str, list[float]]] = {}
+    for result in (result for result in results if result.case):
         for ratio in result.ratios:
-            key = (result.set, ratio.dtype, ratio.variant, ratio.threads, ratio.versus)
-            ratios.setdefault(key, []).append(ratio.ratio)
-    return [Mean(*key, geometric_mean(values), len(values)) for key, values in ratios.items()]
+            group = groups.setdefault((result.set, ratio.dtype, ratio.variant, ratio.threads), {})
+            group.setdefault(ratio.versus, []).append(ratio.ratio)
+    return [
+        Mean(*key, versus, geometric_mean(values), len(values))
+        for key, group in groups.items()
+        for versus, values in group.items()
+    ]
 
 
 def counted(count: int, word: str) -> str:

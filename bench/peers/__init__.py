@@ -1,34 +1,65 @@
-"""The other engines, each at its best on one thread in float32. One module per peer, with two names:
+"""The other engines, each at its best settings. One module per peer, with these names:
 
-``VERSION``: the installed version.
-``runners(case)``: the ways this peer can run the case, by the name of their column; empty where it cannot.
+``VERSION``: the installed version; ``MOST_THREADS``, where there is one, the most that it is run with.
+``ways(case, dtype)``: how this peer can run the case in a precision, by variant: a function from a number of threads to
+a runner, or the reason why it cannot.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 
 from bench.case import Case
-from bench.measure import Runner
+from bench.measure import Entrant, Runner
 
-NAMES = ("torch", "onnxruntime", "openvino", "litert")
+NAMES = ("torch", "onnxruntime", "openvino", "litert", "keras")
+
+Ways = dict[str, Callable[[int], Runner] | str]
 
 
+@cache
 def installed() -> dict[str, ModuleType]:
     """The modules of the peers that can be imported here."""
     modules = {}
     for name in NAMES:
-        try:
+        with suppress(ImportError), silence():
             modules[name] = import_module(f"{__name__}.{name}")
-        except ImportError:
-            continue
     return modules
 
 
-def runners(case: Case) -> dict[str, Runner]:
-    """Everything that can run the case beside the engine, by column name."""
-    found: dict[str, Runner] = {}
-    for peer in installed().values():
-        found |= peer.runners(case)
-    return found
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing of what libraries say on stderr, from C++ as well."""
+    before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nothing)
+
+
+def entrants(case: Case, dtypes: Iterable[str], threads: Sequence[int]) -> Iterator[Entrant]:
+    """Everything that can run the case beside the engine, and what cannot."""
+    for name, peer in installed().items():
+        for dtype in dtypes:
+            for variant, way in peer.ways(case, dtype).items():
+                most = getattr(peer, "MOST_THREADS", max(threads))
+                yield from each_count(name, variant, dtype, way, [count for count in threads if count <= most])
+
+
+def each_count(
+    name: str, variant: str, dtype: str, way: Callable[[int], Runner] | str, threads: Iterable[int]
+) -> Iterator[Entrant]:
+    """An entrant for each number of threads; only one that says why there is none."""
+    if isinstance(way, str):
+        yield Entrant(name, way, variant=variant, dtype=dtype)
+        return
+    for count in threads:
+        yield Entrant(name, partial(way, count), variant=variant, dtype=dtype, threads=count)

@@ -1,13 +1,17 @@
 """LiteRT: the cell written out in operations that its XNNPACK delegate fuses, the state in resource variables.
 
-That is its fastest form for a step: the LSTM operator of the format is slower, and there is none for a GRU. The model
-file is put together with the schema that the package ships.
+That is its fastest form for a step: the LSTM operator of the format is slower, and there is none for a GRU. In int8 the
+weights are, a scale for each row, and the delegate rounds x and h as they come. The model file is put together with the
+schema that the package ships.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -15,21 +19,25 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from bench.case import Case
-from bench.measure import Runner
+from bench.peers import Ways
 from gated_c.spec import Array
 
 VERSION = version("ai-edge-litert")
 
 
-def runners(case: Case) -> dict[str, Runner]:
-    return {"litert": Steps(case)} if case.seq_len == 1 else {}
+def ways(case: Case, dtype: str) -> Ways:
+    if case.seq_len > 1 or case.bidirectional or case.cell.startswith("rnn"):
+        return {}
+    if dtype == "bfloat16":
+        return {"": "XNNPACK has no bfloat16 product that it takes here"}
+    return {"": partial(Steps, case, dtype)}
 
 
 class Steps:
     """One invocation per step; the interpreter carries the state."""
 
-    def __init__(self, case: Case) -> None:
-        self.interpreter = Interpreter(model_content=step_model(case), num_threads=1)
+    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+        self.interpreter = Interpreter(model_content=step_model(case, dtype), num_threads=threads)
         self.interpreter.allocate_tensors()
         self.x = self.interpreter.get_input_details()[0]["index"]
         self.y = self.interpreter.get_output_details()[0]["index"]
@@ -46,30 +54,33 @@ class Steps:
         return self.interpreter.get_tensor(self.y)[None]  # type: ignore[no-any-return]
 
 
-def step_model(case: Case) -> bytes:
+def step_model(case: Case, dtype: str) -> bytes:
     """A model file whose main graph is one step and whose second graph, run once, zeroes the state."""
-    model = Model()
+    model = Model(dtype)
     state_shape = (case.batch, case.hidden_size)
+    names = [[f"{name}{layer}" for name in case.states] for layer in range(case.num_layers)]
 
     zeroing = Graph(model)
-    for name in case.states:
-        zeroing.add("AssignVariable", [zeroing.variable(name), zeroing.constant(np.zeros(state_shape, np.float32))])
+    zeros = zeroing.constant(np.zeros(state_shape, np.float32))
+    for name in chain.from_iterable(names):
+        zeroing.add("AssignVariable", [zeroing.variable(name), zeros])
 
     step = Graph(model)
-    x = step.tensor((case.batch, case.input_size))
+    x = y = step.tensor((case.batch, case.input_size))
     step.add("CallOnce", [], initSubgraphIndex=1)
-    variables = [step.variable(name) for name in case.states]
-    before = [step.add("ReadVariable", [variable], state_shape) for variable in variables]
-    after = (lstm if case.cell == "lstm" else gru)(step, case, x, *before)
-    for variable, tensor in zip(variables, after, strict=True):
-        step.add("AssignVariable", [variable, tensor])
-    return model.serialize([step.finish([x], [after[0]]), zeroing.finish([], [])])
+    for of_layer, weights in zip(names, case.weights_in(tuple(range(4 if case.cell == "lstm" else 3))), strict=True):
+        variables = [step.variable(name) for name in of_layer]
+        before = [step.add("ReadVariable", [variable], state_shape) for variable in variables]
+        after = (lstm if case.cell == "lstm" else gru)(step, state_shape, [array[0] for array in weights], y, *before)
+        for variable, tensor in zip(variables, after, strict=True):
+            step.add("AssignVariable", [variable, tensor])
+        y = after[0]
+    return model.serialize([step.finish([x], [y]), zeroing.finish([], [])])
 
 
-def lstm(graph: Graph, case: Case, x: int, h: int, c: int) -> list[int]:
-    w, r, b_w, b_r = case.weights().values()
-    shape = (case.batch, case.hidden_size)
-    gates = graph.linear(graph.concatenate(x, h, case), np.concatenate([w, r], axis=1), b_w + b_r, case.batch)
+def lstm(graph: Graph, shape: tuple[int, int], weights: list[Array], x: int, h: int, c: int) -> list[int]:
+    w, r, b_w, b_r = weights
+    gates = graph.linear(graph.concatenate(x, h), np.concatenate([w, r], axis=1), b_w + b_r, shape[0])
     i, f, g, o = graph.split(gates, 4, shape)
     i, f, o = (graph.add("Logistic", [gate], shape) for gate in (i, f, o))
     g = graph.add("Tanh", [g], shape)
@@ -77,15 +88,15 @@ def lstm(graph: Graph, case: Case, x: int, h: int, c: int) -> list[int]:
     return [graph.add("Mul", [o, graph.add("Tanh", [c], shape)], shape), c]
 
 
-def gru(graph: Graph, case: Case, x: int, h: int) -> list[int]:
-    w, r, b_w, b_r = case.weights().values()
-    shape = (case.batch, case.hidden_size)
-    rz, n = slice(2 * case.hidden_size), slice(2 * case.hidden_size, None)
+def gru(graph: Graph, shape: tuple[int, int], weights: list[Array], x: int, h: int) -> list[int]:
+    w, r, b_w, b_r = weights
+    batch, size = shape
+    rz, n = slice(2 * size), slice(2 * size, None)
     both = np.concatenate([w[rz], r[rz]], axis=1)
-    gates = graph.linear(graph.concatenate(x, h, case), both, (b_w + b_r)[rz], case.batch)
-    reset, z = graph.split(graph.add("Logistic", [gates], (case.batch, 2 * case.hidden_size)), 2, shape)
-    h_n = graph.add("Mul", [reset, graph.linear(h, r[n], b_r[n], case.batch)], shape)
-    new = graph.add("Tanh", [graph.add("Add", [graph.linear(x, w[n], b_w[n], case.batch), h_n], shape)], shape)
+    gates = graph.linear(graph.concatenate(x, h), both, (b_w + b_r)[rz], batch)
+    reset, z = graph.split(graph.add("Logistic", [gates], (batch, 2 * size)), 2, shape)
+    h_n = graph.add("Mul", [reset, graph.linear(h, r[n], b_r[n], batch)], shape)
+    new = graph.add("Tanh", [graph.add("Add", [graph.linear(x, w[n], b_w[n], batch), h_n], shape)], shape)
     kept = graph.add("Mul", [z, graph.add("Sub", [h, new], shape)], shape)
     return [graph.add("Add", [new, kept], shape)]
 
@@ -93,7 +104,8 @@ def gru(graph: Graph, case: Case, x: int, h: int) -> list[int]:
 class Model:
     """The tables that the graphs of a file share: constants, and the operators used."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
         self.buffers = [schema.BufferT()]
         self.operators: list[int] = []
 
@@ -150,11 +162,23 @@ class Graph:
         self.node("VarHandle", [], [handle], sharedName=name)
         return handle
 
-    def concatenate(self, x: int, h: int, case: Case) -> int:
-        return self.add("Concatenation", [x, h], (case.batch, case.input_size + case.hidden_size), axis=1)
+    def concatenate(self, x: int, h: int) -> int:
+        (batch, input_size), (_, hidden_size) = (self.tensors[place].shape for place in (x, h))
+        return self.add("Concatenation", [x, h], (batch, input_size + hidden_size), axis=1)
 
     def linear(self, x: int, weights: Array, bias: Array, batch: int) -> int:
-        return self.add("FullyConnected", [x, self.constant(weights), self.constant(bias)], (batch, len(weights)))
+        constant = self.constant(weights) if self.model.dtype == "float32" else self.eight_bits(weights)
+        return self.add("FullyConnected", [x, constant, self.constant(bias)], (batch, len(weights)))
+
+    def eight_bits(self, weights: Array) -> int:
+        """A constant of -127..127 with a scale for each row."""
+        scales = np.abs(weights).max(1) / 127
+        values: Any = np.rint(weights / scales[:, None]).astype(np.int8)
+        place = self.tensor(weights.shape, schema.TensorType.INT8, self.model.buffer(values))
+        zeros = np.zeros(len(scales), np.int64)
+        quantization = schema.QuantizationParametersT(scale=scales, zeroPoint=zeros, quantizedDimension=0)
+        self.tensors[place].quantization = quantization
+        return place
 
     def split(self, x: int, parts: int, shape: tuple[int, ...]) -> list[int]:
         axis = self.tensor((), schema.TensorType.INT32, self.model.buffer(np.array(1, np.int32)))

@@ -1,66 +1,99 @@
-"""PyTorch: ``nn.LSTM`` and ``nn.GRU``, their Cells for a single step, and packed sequences for ragged batches."""
+"""PyTorch: ``nn.LSTM`` and ``nn.GRU``, their Cells for a single step, and packed sequences for ragged batches.
+
+In bfloat16 the module, x and the state are; in int8 the module is converted by ``quantize_dynamic``.
+"""
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from bench.case import Case
-from bench.measure import Runner
+from bench.peers import Ways
 from gated_c.spec import Array
 
 VERSION = torch.__version__
 
-torch.set_num_threads(1)
 
-
-def runners(case: Case) -> dict[str, Runner]:
+def ways(case: Case, dtype: str) -> Ways:
+    if dtype == "int8" and case.cell.startswith("rnn"):
+        return {"": "quantize_dynamic converts no nn.RNN"}
     if case.resets is not None:
-        return {"torch split": Split(case), "torch steps": Steps(case)}
+        return {"split": partial(Split, case, dtype), "steps": partial(Steps, case, dtype)}
     if case.lengths:
-        return {"torch packed": Packed(case), "torch layer": PackedLayer(case)}
-    if case.seq_len == 1:
-        return {"torch": Layer(case), "torch cell": Cell(case)}
-    return {"torch": Layer(case)}
+        return {"packed": partial(Packed, case, dtype), "layer": partial(PackedLayer, case, dtype)}
+    if case.seq_len == case.num_layers == case.num_directions == 1:
+        return {"": partial(Layer, case, dtype), "cell": partial(Cell, case, dtype)}
+    return {"": partial(Layer, case, dtype)}
+
+
+def converted(module: Any, dtype: str) -> Any:
+    if dtype == "bfloat16":
+        return module.bfloat16()
+    if dtype == "int8":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantize: Any = torch.ao.quantization.quantize_dynamic
+            return quantize(torch.nn.Sequential(module), {type(module)})[0]
+    return module
 
 
 class Layer:
-    """The layer called on [T, N, C]."""
+    """The module called on [T, N, C]."""
 
     x: Any  # a Tensor, or a PackedSequence
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.module = getattr(torch.nn, case.cell.upper())(case.input_size, case.hidden_size)
-        self.module.load_state_dict({name: torch.from_numpy(w) for name, w in case.weights().items()})
-        zeros = [torch.zeros(1, case.batch, case.hidden_size) for _ in case.states]
-        self.state = tuple(zeros) if case.cell == "lstm" else zeros[0]
+    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+        self.case, self.threads = case, threads
+        self.type = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        module = self.module_of(case)
+        module.load_state_dict({name: torch.from_numpy(w) for name, w in self.weights().items()})
+        self.module = converted(module.eval(), dtype)
+        zeros = tuple(torch.zeros(self.state_shape(), dtype=self.type) for _ in case.states)
+        self.state = zeros if case.cell == "lstm" else zeros[0]
+
+    def module_of(self, case: Case) -> Any:
+        sizes = (case.input_size, case.hidden_size, case.num_layers)
+        if case.cell.startswith("rnn"):
+            return torch.nn.RNN(*sizes, nonlinearity=case.cell[4:], bidirectional=case.bidirectional)
+        return getattr(torch.nn, case.cell.upper())(*sizes, bidirectional=case.bidirectional)
+
+    def weights(self) -> dict[str, Array]:
+        return self.case.weights()
+
+    def state_shape(self) -> tuple[int, ...]:
+        return self.case.state_shape
 
     def write(self, x: Array) -> None:
-        self.x = torch.from_numpy(x)
+        self.x = torch.from_numpy(x).to(self.type)
 
     @torch.inference_mode()
     def run(self, times: int) -> None:
+        torch.set_num_threads(self.threads)
+        self.call(times)
+
+    def call(self, times: int) -> None:
         module, x, state = self.module, self.x, self.state
         for _ in range(times):
             y, state = module(x, state)
         self.y, self.state = y, state
 
     def read(self) -> Array:
-        return self.y.numpy()  # type: ignore[no-any-return]
+        return self.y.float().numpy()  # type: ignore[no-any-return]
 
 
 class Split(Layer):
     """A call for each piece, the rows that begin anew with zeros."""
 
-    def __init__(self, case: Case) -> None:
-        super().__init__(case)
+    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+        super().__init__(case, dtype, threads)
         self.cuts = case.cuts()
 
-    @torch.inference_mode()
-    def run(self, times: int) -> None:
+    def call(self, times: int) -> None:
         module, x, state = self.module, self.x, self.state
         for _ in range(times):
             outputs = []
@@ -72,15 +105,14 @@ class Split(Layer):
         self.y, self.state = torch.cat(outputs), state
 
 
-class Steps(Split):
+class Steps(Layer):
     """A call for each step, the state multiplied by 0 or 1."""
 
-    def __init__(self, case: Case) -> None:
-        super().__init__(case)
-        self.keep = 1 - torch.from_numpy(case.reset()).float()[:, None, :, None]
+    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+        super().__init__(case, dtype, threads)
+        self.keep = 1 - torch.from_numpy(case.reset()).to(self.type)[:, None, :, None]
 
-    @torch.inference_mode()
-    def run(self, times: int) -> None:
+    def call(self, times: int) -> None:
         module, x, state, keep = self.module, self.x, self.state, self.keep
         for _ in range(times):
             outputs = []
@@ -91,21 +123,25 @@ class Steps(Split):
         self.y, self.state = torch.cat(outputs), state
 
 
-class Cell:
-    """``LSTMCell`` or ``GRUCell`` called on [N, C]."""
+class Cell(Layer):
+    """``LSTMCell``, ``GRUCell`` or ``RNNCell`` called on [N, C]."""
 
-    def __init__(self, case: Case) -> None:
-        self.module = getattr(torch.nn, case.cell.upper() + "Cell")(case.input_size, case.hidden_size)
-        weights = {name.removesuffix("_l0"): torch.from_numpy(w) for name, w in case.weights().items()}
-        self.module.load_state_dict(weights)
-        zeros = [torch.zeros(case.batch, case.hidden_size) for _ in case.states]
-        self.state = tuple(zeros) if case.cell == "lstm" else zeros[0]
+    def module_of(self, case: Case) -> Any:
+        sizes = (case.input_size, case.hidden_size)
+        if case.cell.startswith("rnn"):
+            return torch.nn.RNNCell(*sizes, nonlinearity=case.cell[4:])
+        return getattr(torch.nn, case.cell.upper() + "Cell")(*sizes)
+
+    def weights(self) -> dict[str, Array]:
+        return {name.removesuffix("_l0"): weight for name, weight in self.case.weights().items()}
+
+    def state_shape(self) -> tuple[int, ...]:
+        return self.case.batch, self.case.hidden_size
 
     def write(self, x: Array) -> None:
-        self.x = torch.from_numpy(x[0])
+        self.x = torch.from_numpy(x[0]).to(self.type)
 
-    @torch.inference_mode()
-    def run(self, times: int) -> None:
+    def call(self, times: int) -> None:
         module, x, state = self.module, self.x, self.state
         for _ in range(times):
             state = module(x, state)
@@ -113,14 +149,13 @@ class Cell:
 
     def read(self) -> Array:
         h = self.state[0] if isinstance(self.state, tuple) else self.state
-        return h.numpy()[None]
+        return h.float().numpy()[None]
 
 
 class Packed(Layer):
     """From a padded batch to a padded batch: pack, run the layer, unpack."""
 
-    @torch.inference_mode()
-    def run(self, times: int) -> None:
+    def call(self, times: int) -> None:
         module, x, state = self.module, self.x, self.state
         lengths, seq_len = torch.tensor(self.case.lengths), self.case.seq_len
         for _ in range(times):
@@ -135,7 +170,8 @@ class PackedLayer(Layer):
     y: PackedSequence
 
     def write(self, x: Array) -> None:
-        self.x = pack_padded_sequence(torch.from_numpy(x), torch.tensor(self.case.lengths), enforce_sorted=False)
+        lengths = torch.tensor(self.case.lengths)
+        self.x = pack_padded_sequence(torch.from_numpy(x).to(self.type), lengths, enforce_sorted=False)
 
     def read(self) -> Array:
-        return pad_packed_sequence(self.y, total_length=self.case.seq_len)[0].numpy()
+        return pad_packed_sequence(self.y, total_length=self.case.seq_len)[0].float().numpy()
