@@ -130,6 +130,7 @@ typedef struct {
     const float *peephole;
     const gated_options *options;
     int input_format, hidden_format; /* GATED_FORMAT_*: of weight_ih and weight_hh, which are rounded to it */
+    float input_limit, hidden_limit; /* of |x| and |h|, as far as something is known of them; else 0 */
 } gated_unpacked;
 
 /* All weights of a model, as the kernels read them. A model is gone through twice: to count its floats, then to place and
@@ -211,7 +212,7 @@ gated_status gated_schedule_create(const gated_sequence *sequence, int direction
 void gated_schedule_free(gated_schedule *schedule);
 
 /* stack.c */
-gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **stack);
+gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, unsigned flags, gated_stack **stack);
 void gated_stack_pack(gated_stack *stack, const gated_recurrent *layers, gated_arena *arena);
 void gated_stack_free(gated_stack *stack);
 int gated_stack_output(const gated_stack *stack);
