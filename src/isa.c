@@ -25,6 +25,11 @@ static int cpu_has_avx512(void)
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 
+static int cpu_has_avx512_vnni(void)
+{
+    return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 static int cpu_has_avx512_bf16(void)
 {
     return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16");

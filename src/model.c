@@ -6,7 +6,7 @@
 
 enum { MAX_SIZE = 1 << 24 };
 
-#define MOST_FLOATS 0x1p60 /* of scratch: what is counted in 64 bits stays far from their end */
+#define MOST_FLOATS 0x1p50 /* of scratch of a thread: what is counted in 64 bits stays far from their end */
 
 static int in_range(int size, int least)
 {
@@ -158,19 +158,19 @@ static gated_status pack(const gated_tables *tables, const gated_layer *layers, 
     return GATED_OK;
 }
 
-static gated_status create_stack(gated_model_layer *layer)
+static gated_status create_stack(unsigned flags, gated_model_layer *layer)
 {
-    gated_status status = gated_stack_create(layer->is.stack, layer->is.count, &layer->stack);
+    gated_status status = gated_stack_create(layer->is.stack, layer->is.count, flags, &layer->stack);
     if (status == GATED_OK && gated_stack_output(layer->stack) != layer->is.output_size)
         return GATED_BAD_SIZE;
     return status;
 }
 
-static gated_status create_layer(const gated_tables *tables, gated_model_layer *layer)
+static gated_status create_layer(const gated_tables *tables, unsigned flags, gated_model_layer *layer)
 {
     for (const gated_kernels *const *widest = tables->of[GATED_FORMAT_float32]; *widest; widest++)
         layer->table = *widest;
-    gated_status status = layer->is.kind == GATED_STACK ? create_stack(layer) : GATED_OK;
+    gated_status status = layer->is.kind == GATED_STACK ? create_stack(flags, layer) : GATED_OK;
     layer->is.stack = NULL;
     layer->is.weight = layer->is.bias = NULL;
     return status;
@@ -295,7 +295,7 @@ gated_status gated_model_create_packed(const gated_layer *layers, int num_layers
     model->flags = flags;
     for (int l = 0; l < num_layers && status == GATED_OK; l++) {
         model->layers[l].is = layers[l];
-        status = create_layer(tables, &model->layers[l]);
+        status = create_layer(tables, flags, &model->layers[l]);
     }
     if (status == GATED_OK)
         status = pack(tables, layers, packed, model);

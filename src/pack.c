@@ -2,6 +2,8 @@
  * units. */
 #include "internal.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 /* What product.def says. */
@@ -53,9 +55,11 @@ static const gated_kernels *choose_width(const gated_kernels *const *tables, int
 /* Both products of a cell go into the same accumulators. */
 static const gated_kernels *of_lanes(const gated_kernels *const *tables, int lanes)
 {
-    while ((*tables)->lanes != lanes)
-        tables++;
-    return *tables;
+    const gated_kernels *last = NULL;
+    for (; *tables; tables++)
+        if ((*tables)->lanes == lanes)
+            last = *tables;
+    return last;
 }
 
 static int smaller(int a, int b)
@@ -116,10 +120,55 @@ static void round_to_bfloat16(const float *weight, int length, uint32_t *words, 
         words[k / 2 * step] |= bfloat16_of(weight[k]) << k % 2 * 16;
 }
 
+/* The largest magnitude / 127, rounded up to a significand of 16 bits, so that its multiples are exact and rounding them
+ * again changes nothing; 0 where it would be subnormal, NaN where a weight is not finite. */
+static float int8_scale(const float *weight, int length)
+{
+    const uint64_t dropped = (1ull << 37) - 1; /* bits of a double beyond 16 */
+    const double most = 0x1.0204p+121;         /* 127 times the next one is infinite */
+    uint32_t largest = 0;
+    for (int k = 0; k < length; k++) {
+        const uint32_t magnitude = bits_of(weight[k]) & INT32_MAX; /* ordered like the floats, NaN last */
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    float magnitude;
+    memcpy(&magnitude, &largest, sizeof magnitude);
+    if (largest >= bits_of(INFINITY))
+        return NAN;
+    double scale = magnitude / 127.0;
+    uint64_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits = (bits + dropped) & ~dropped;
+    memcpy(&scale, &bits, sizeof scale);
+    return scale < FLT_MIN ? 0 : (float)(scale < most ? scale : most);
+}
+
+/* Ties to even, for magnitudes below 2^22. */
+static int nearest(float value)
+{
+    const float integers = 0x1.8p23f; /* so large that there are no fractions beside it */
+    return (int)(value + integers - integers);
+}
+
+static void round_to_int8(const float *weight, int length, uint32_t *words, size_t step)
+{
+    const float scale = int8_scale(weight, length);
+    uint32_t sum = 0;
+    for (int k = 0; k < length && scale > 0; k++) {
+        const int q = nearest(weight[k] / scale);
+        ((signed char *)&words[k / 4 * step])[k % 4] = (signed char)q;
+        sum += (uint32_t)q;
+    }
+    words += (length + 3) / 4 * step;
+    words[0] = bits_of(scale);
+    words[step] = -128 * sum;
+}
+
 static round_row *const round_row_to[GATED_NUM_FORMATS] = {
     [GATED_FORMAT_float32] = round_to_float32,
     [GATED_FORMAT_bfloat16] = round_to_bfloat16,
     [GATED_FORMAT_bfloat16_dot] = round_to_bfloat16,
+    [GATED_FORMAT_int8] = round_to_int8,
 };
 
 static void pack_weight(uint32_t *panel, int format, const float *weight, int gates, int units, int length, int lanes)
@@ -180,10 +229,16 @@ const float *gated_take_copy(gated_arena *arena, const float *from, size_t float
     return taken;
 }
 
+static size_t narrow_bytes(const gated_panels *p, int format)
+{
+    return gated_narrow_part(format, p->inputs) + gated_narrow_part(format, p->recurrent);
+}
+
 size_t gated_narrow_bytes(const gated_product *product)
 {
     const gated_panels *p = &product->panels;
-    return gated_narrow_part(p->hidden_format, p->inputs) + gated_narrow_part(p->hidden_format, p->recurrent);
+    const size_t input = narrow_bytes(p, p->input_format), hidden = narrow_bytes(p, p->hidden_format);
+    return input > hidden ? input : hidden;
 }
 
 void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product *product)
@@ -192,7 +247,8 @@ void gated_pack(gated_arena *arena, const gated_unpacked *weights, gated_product
     const gated_kernels *table = choose_width(arena->tables->of[weights->hidden_format], weights->units);
     const int lanes = table->lanes;
     gated_panels p = {.inputs = weights->inputs, .recurrent = weights->recurrent, .units = weights->units,
-                      .input_format = weights->input_format, .hidden_format = weights->hidden_format};
+                      .input_format = weights->input_format, .hidden_format = weights->hidden_format,
+                      .input_limit = weights->input_limit, .hidden_limit = weights->hidden_limit};
     p.blocks = (p.units + lanes - 1) / lanes;
     p.group = choose_group(table, info, &p);
     if (weights->options) {

@@ -1,6 +1,7 @@
 /* A stack: layers validated, their weights packed, their place in the state fixed. */
 #include "internal.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,11 +73,22 @@ static int weights_complete(const gated_recurrent *layer)
             return 0;
         if (w->initial_c && !gated_cell_has_c(layer->cell))
             return 0;
+        if (!(w->h_limit >= 0 && w->h_limit <= FLT_MAX))
+            return 0;
     }
     return 1;
 }
 
-static gated_status check(const gated_recurrent *layers, int num_layers)
+/* Sums of so many products of 8-bit integers fit in 32 bits. */
+static int fits_int8(const gated_recurrent *layer, unsigned flags)
+{
+    const int longest = INT32_MAX / (127 * 127);
+    const int is_input_int8 = !(flags & (GATED_INPUTS_FLOAT32 | GATED_INPUTS_BFLOAT16));
+    return layer->hidden_size <= longest && layer->proj_size <= longest
+           && (layer->input_size <= longest || !is_input_int8);
+}
+
+static gated_status check(const gated_recurrent *layers, int num_layers, unsigned flags)
 {
     if (num_layers < 1)
         return GATED_BAD_SIZE;
@@ -87,10 +99,58 @@ static gated_status check(const gated_recurrent *layers, int num_layers)
             || (layer->proj_size && layer->cell != GATED_LSTM) || (layer->reverse && layer->num_directions == 2)
             || !weights_complete(layer))
             return GATED_BAD_SIZE;
+        if (flags & GATED_INT8 && !fits_int8(layer, flags))
+            return GATED_BAD_SIZE;
         if (l > 0 && layer->input_size != layer_output(&layers[l - 1]))
             return GATED_BAD_SIZE;
     }
     return GATED_OK;
+}
+
+/* Whether an activation's results are in -1..1. */
+static int is_bounded(const gated_activation *activation)
+{
+    switch (activation->function) {
+    case GATED_SIGMOID:
+    case GATED_TANH:
+    case GATED_HARD_SIGMOID:
+    case GATED_SOFTSIGN:
+    case GATED_HARD_TANH:
+        return 1;
+    case GATED_SCALED_TANH:
+        return activation->alpha >= -1 && activation->alpha <= 1;
+    default:
+        return 0;
+    }
+}
+
+static int is_fraction(const gated_activation *activation)
+{
+    return activation->function == GATED_SIGMOID || activation->function == GATED_HARD_SIGMOID;
+}
+
+/* What |h| of a cell, before a projection, cannot exceed, given that it does not at the start; 0 if nothing is known. */
+static float cell_limit(const gated_recurrent *layer, const gated_options *options)
+{
+    const gated_activation *active = (options ? options : &default_options)->activation;
+    switch (layer->cell) {
+    case GATED_LSTM: /* o * act(c) */
+        return is_bounded(&active[0]) && is_bounded(&active[2]);
+    case GATED_GRU:
+    case GATED_GRU_RESET_BEFORE: /* between n and the h before */
+        return is_fraction(&active[0]) && is_bounded(&active[1]);
+    case GATED_RNN:
+        return is_bounded(&active[0]);
+    default:
+        return layer->cell == GATED_RNN_TANH;
+    }
+}
+
+static float h_limit(const gated_recurrent *layer, const gated_weights *weights)
+{
+    if (weights->h_limit > 0)
+        return weights->h_limit;
+    return layer->proj_size ? 0 : cell_limit(layer, weights->options);
 }
 
 /* r and z in one product; n, which needs r * h of all units, in a second. */
@@ -100,6 +160,8 @@ static void pack_reset_before(gated_arena *arena, const gated_unpacked *gru, gat
     const size_t bias = (size_t)2 * gru->units;
     gated_unpacked candidate = *gru;
     candidate.cell = GATED_KERNEL_gru_candidate;
+    if (!is_bounded(&gru->options->activation[0]))
+        candidate.hidden_limit = 0; /* that of r * h */
     candidate.weight_ih += input;
     candidate.weight_hh += hidden;
     if (candidate.bias_ih)
@@ -117,6 +179,12 @@ static void choose_formats(const gated_arena *arena, gated_unpacked *weights)
     const int dot = flags & GATED_BFLOAT16_DOT && arena->tables->of[GATED_FORMAT_bfloat16_dot][0];
     if (flags & GATED_BFLOAT16)
         weights->input_format = weights->hidden_format = dot ? GATED_FORMAT_bfloat16_dot : GATED_FORMAT_bfloat16;
+    if (flags & GATED_INT8) {
+        weights->hidden_format = GATED_FORMAT_int8;
+        weights->input_format = flags & GATED_INPUTS_FLOAT32    ? GATED_FORMAT_float32
+                                : flags & GATED_INPUTS_BFLOAT16 ? GATED_FORMAT_bfloat16
+                                                                : GATED_FORMAT_int8;
+    }
 }
 
 static void create_scan(const gated_recurrent *layer, int direction, gated_scan *scan)
@@ -135,7 +203,7 @@ static void pack_scan(gated_arena *arena, const gated_recurrent *layer, int dire
     gated_unpacked cell = {
         .cell = w->options ? kernels.general : kernels.plain, .inputs = layer->input_size, .recurrent = scan->output_size,
         .units = layer->hidden_size, .weight_ih = w->weight_ih, .weight_hh = w->weight_hh, .bias_ih = w->bias_ih,
-        .bias_hh = w->bias_hh, .peephole = w->peephole, .options = w->options};
+        .bias_hh = w->bias_hh, .peephole = w->peephole, .options = w->options, .hidden_limit = h_limit(layer, w)};
     choose_formats(arena, &cell);
     if (layer->cell == GATED_GRU_RESET_BEFORE) {
         cell.options = w->options ? w->options : &default_options;
@@ -147,7 +215,8 @@ static void pack_scan(gated_arena *arena, const gated_recurrent *layer, int dire
         return;
     const gated_unpacked projection = {
         .cell = GATED_KERNEL_linear, .inputs = layer->hidden_size, .units = layer->proj_size, .weight_ih = w->weight_hr,
-        .input_format = cell.hidden_format, .hidden_format = cell.hidden_format};
+        .input_format = cell.hidden_format, .hidden_format = cell.hidden_format,
+        .input_limit = cell_limit(layer, w->options)};
     gated_pack(arena, &projection, &scan->second);
 }
 
@@ -194,9 +263,9 @@ static gated_status copy_initial_state(gated_stack *stack, const gated_recurrent
     return GATED_OK;
 }
 
-gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, gated_stack **created)
+gated_status gated_stack_create(const gated_recurrent *layers, int num_layers, unsigned flags, gated_stack **created)
 {
-    gated_status status = check(layers, num_layers);
+    gated_status status = check(layers, num_layers, flags);
     if (status != GATED_OK)
         return status;
 

@@ -107,11 +107,12 @@ def rnn(spec, d, wx, rh, h, c, w):
 CELLS = {f.__name__: f for f in (lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn)}
 
 
-def scan(spec, suffix, x, h, c, live, direction, reset, initial):
+def scan(spec, suffix, x, h, c, live, direction, reset, initial, matrix):
     """One direction of one layer: x [T,N,C], h [N,P or H], c [N,H], live and reset [T,N], initial (h, c)
     -> y [T,N,P or H], h, c, and the trace: c [T,N,H], gates [T,N,G,H]."""
     w = {name: np.asarray(value, np.float64) for name, value in spec.weights.items()}
     w = {name.removesuffix(suffix): value for name, value in w.items() if name.endswith(suffix)}
+    w = {name: matrix(name, value) for name, value in w.items()}
     rows = w["weight_ih"].shape[0]
     inner = {
         "hh": w["weight_hh"],
@@ -148,9 +149,11 @@ def initial_state(spec, batch):
     return tuple(parts)
 
 
-def forward(spec, x, h=None, c=None, live=None, reset=None, initial=None, trace=None):
+def forward(
+    spec, x, h=None, c=None, live=None, reset=None, initial=None, trace=None, matrix=lambda name, weight: weight
+):
     """A whole module, time-major: x [T,N,C] -> y [T,N,D*H], h [L*D,N,P or H], c [L*D,N,H]. `initial` is (h, c); a dict
-    `trace` gets c [L*D,T,N,H] and gates [L*D,T,N,G,H]."""
+    `trace` gets c [L*D,T,N,H] and gates [L*D,T,N,G,H]; `matrix` makes of a weight's name and value what is multiplied."""
     seq_len, batch = x.shape[:2]
     initial = initial_state(spec, batch) if initial is None else initial
     h = np.array(initial[0] if h is None else h, np.float64)
@@ -163,7 +166,7 @@ def forward(spec, x, h=None, c=None, live=None, reset=None, initial=None, trace=
         for d, direction in enumerate(("", "_reverse")[: spec.num_directions]):
             at = layer * spec.num_directions + d
             own = (initial[0][at], initial[1][at])
-            out, h[at], c[at], shown = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d, reset, own)
+            out, h[at], c[at], shown = scan(spec, f"_l{layer}{direction}", y, h[at], c[at], live, d, reset, own, matrix)
             outputs.append(out)
             traces.append(shown)
         y = np.concatenate(outputs, -1)

@@ -35,16 +35,24 @@ GENERAL = {
 }
 
 
+#: What models are narrowed to: x beside h in other kernels, and in a format of its own.
+NARROW = {
+    "int8": {"dtype": "int8"},
+    "int8-float32": {"dtype": "int8", "inputs": "float32"},
+    "int8-bfloat16": {"dtype": "int8", "inputs": "bfloat16"},
+}
+
+
 class Rows:
     """A model's results for each row run alone, and the inputs to run it in other ways."""
 
-    def __init__(self, spec, rng):
-        self.spec = spec
+    def __init__(self, spec, rng, options):
+        self.spec, self.options = spec, options
         self.x = rng.standard_normal((SEQ_LEN, BATCH, spec.input_size)).astype(np.float32)
         self.x[10:14, 2] *= 1e-40  # subnormals
         self.x[20, 3] = 1e30  # saturation
         self.h, self.c = random_state(rng, spec, BATCH)
-        self.model = gc.Model([spec])
+        self.model = gc.Model([spec], **options)
         self.y, self.state = self.alone(self.model)
 
     def initial(self, rows=slice(None)):
@@ -62,31 +70,44 @@ class Rows:
             assert same_bits(part, expected)
 
 
+def narrow_cases(inputs):
+    for cell in TORCH_CELLS:
+        for shape in [(5, 33), (64, 64)] if inputs else [(1, 1), (3, 8), (1, 20), (5, 33), (64, 64), (60, 100)]:
+            yield cell, shape, {}
+    for cell, options in GENERAL.items():
+        yield cell, (60, 100), options
+    for name in ("projected", "bidirectional"):
+        yield "lstm", (60, 100), OPTIONS[name]
+
+
 def cases():
     for cell, options in GENERAL.items():
         for shape in [(3, 8), (5, 33), (64, 64), (60, 100)]:
-            yield pytest.param((cell, shape, options), id=f"{cell}-{shape[0]}x{shape[1]}-general")
+            yield pytest.param((cell, shape, options, {}), id=f"{cell}-{shape[0]}x{shape[1]}-general")
     for cell in TORCH_CELLS:
         for name, options in OPTIONS.items():
             if "proj_size" in options and cell != "lstm":
                 continue
             for shape in SHAPES if name == "plain" else [(3, 8), (40, 40), (60, 100)]:
-                yield pytest.param((cell, shape, options), id=f"{cell}-{shape[0]}x{shape[1]}-{name}")
+                yield pytest.param((cell, shape, options, {}), id=f"{cell}-{shape[0]}x{shape[1]}-{name}")
+    for name, narrow in NARROW.items():
+        for cell, shape, options in narrow_cases("inputs" in narrow):
+            yield pytest.param((cell, shape, options, narrow), id=f"{cell}-{shape[0]}x{shape[1]}-{name}-{len(options)}")
 
 
 @pytest.fixture(params=cases(), scope="module")
 def rows(request):
-    cell, (input_size, hidden_size), options = request.param
+    cell, (input_size, hidden_size), options, narrow = request.param
     rng = np.random.default_rng(hidden_size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATED_C_ISA", EXACT[0])
-        return Rows(random_spec(rng, cell, input_size, hidden_size, gain=1.5, **options), rng)
+        return Rows(random_spec(rng, cell, input_size, hidden_size, gain=1.5, **options), rng, narrow)
 
 
 @pytest.fixture(params=EXACT)
 def model(request, rows, monkeypatch):
     monkeypatch.setenv("GATED_C_ISA", request.param)
-    model = gc.Model([rows.spec])
+    model = gc.Model([rows.spec], **rows.options)
     assert model.isa == request.param
     return model
 
@@ -131,10 +152,11 @@ def test_batch_first_and_strided_input(rows, model):
     rows.expect(y, state)
 
 
-def test_ragged_rows_whose_input_products_are_computed_ahead_together():
+@pytest.mark.parametrize("narrow", [{}, *NARROW.values()])
+def test_ragged_rows_whose_input_products_are_computed_ahead_together(narrow):
     # Weights over 8 MiB: up to eight rows and 128 steps at once.
     rng = np.random.default_rng(0)
-    model = gc.Model([random_spec(rng, "lstm", 600, 512)])
+    model = gc.Model([random_spec(rng, "lstm", 600, 512)], **narrow)
     x = rng.standard_normal((140, 8, 600)).astype(np.float32)
     lengths = [140, 3, 77, 140, 0, 33, 139, 50]
     y, _ = model(x, lengths=lengths)

@@ -8,4 +8,5 @@
 #define STREAM_GROUP 1
 #define HAS_FLOAT32
 #define HAS_BFLOAT16
+#define HAS_INT8
 #include "../kernels/body.h"

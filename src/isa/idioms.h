@@ -28,6 +28,10 @@ INLINE const float *other_pointer(const float *p)
  * the conditional of the loops below.
  */
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #if LANES == 16
@@ -75,6 +79,58 @@ INLINE vf vf_max(vf x, vf limit)
     for (int i = 0; i < LANES; i++)
         x[i] = limit[i] > x[i] ? limit[i] : x[i];
     return x;
+}
+#endif
+
+/* The low byte of each lane, to memory. */
+INLINE void vi_store_bytes(unsigned char *to, vi v)
+{
+#if defined(__AVX512VL__) && LANES == 16
+    _mm_storeu_si128((__m128i_u *)to, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX512VL__) && LANES == 8
+    _mm_storel_epi64((__m128i_u *)to, _mm256_cvtepi32_epi8((__m256i)v));
+#elif defined(__AVX2__)
+    const __m256i low = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi32(0x0c080400));
+    _mm_storel_epi64((__m128i_u *)to, _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+#else
+    for (int i = 0; i < LANES; i++)
+        to[i] = (unsigned char)v[i];
+#endif
+}
+
+/* acc + the four products of signed bytes of x and w in each lane, which are in -127..127: exact. Where there is an
+ * instruction for that it takes x as bytes of x + 128, and the sums are 128 w too large: DOT_OFFSET. */
+#if defined(__AVX512VNNI__) && LANES == 16
+#define DOT_OFFSET 128
+#define vi_dot(acc, x, w) ((vi)_mm512_dpbusd_epi32((__m512i)(acc), (__m512i)(x), (__m512i)(w)))
+#elif defined(__AVX512VNNI__)
+#define DOT_OFFSET 128
+#define vi_dot(acc, x, w) ((vi)_mm256_dpbusd_epi32((__m256i)(acc), (__m256i)(x), (__m256i)(w)))
+#else
+#define DOT_OFFSET 0
+INLINE vi vi_dot(vi acc, vu x, vu w)
+{
+#if defined(__AVX512BW__) && LANES == 16
+    const __mmask64 negative = _mm512_movepi8_mask((__m512i)x);
+    const __m512i signed_w = _mm512_mask_sub_epi8((__m512i)w, negative, _mm512_setzero_si512(), (__m512i)w);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8((__m512i)x), signed_w);
+    return acc + (vi)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)x), _mm256_sign_epi8((__m256i)w, (__m256i)x));
+    return acc + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__SSE2__)
+    const __m128i even_x = _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8), odd_x = _mm_srai_epi16((__m128i)x, 8);
+    const __m128i even_w = _mm_srai_epi16(_mm_slli_epi16((__m128i)w, 8), 8), odd_w = _mm_srai_epi16((__m128i)w, 8);
+    return acc + (vi)_mm_madd_epi16(even_x, even_w) + (vi)_mm_madd_epi16(odd_x, odd_w);
+#elif defined(__aarch64__)
+    const int8x16_t a = (int8x16_t)x, b = (int8x16_t)w;
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return (vi)vpadalq_s16((int32x4_t)acc, vpaddq_s16(low, high));
+#else
+    for (int bits = 24; bits >= 0; bits -= 8)
+        acc += ((vi)(x << bits) >> 24) * ((vi)(w << bits) >> 24);
+    return acc;
+#endif
 }
 #endif
 

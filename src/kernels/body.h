@@ -13,6 +13,10 @@
  */
 #include "gemm.h"
 
+#ifdef HAS_INT8
+#include "int8.h"
+#endif
+
 #define CONCAT_(a, b) a##b
 #define CONCAT(a, b)  CONCAT_(a, b)
 #define STRING_(a)    #a
@@ -137,18 +141,17 @@ INLINE const float *recurrent_of(const product_traits t, const gated_panels *p, 
     return input ? (const float *)((const char *)row->narrow + input) : row->h;
 }
 
-#ifdef HAS_BFLOAT16_DOT
-static NOINLINE void narrow(char *at, const float *from, int length)
+#ifdef HAS_INT8
+static NOINLINE void narrow(void *at, const float *from, int length, float limit)
 {
-    for (; length >= LANES; length -= LANES, from += LANES, at += 2 * LANES)
-        vf_to_bfloat16(at, vf_load(from));
-    if (length > 0)
-        vf_to_bfloat16(at, vf_load_part(from, length));
+    int8_round(at, from, length, limit);
 }
 #else
-INLINE void narrow(char *at, const float *from, int length)
+static NOINLINE void narrow(void *at, const float *from, int length, float limit)
 {
-    (void)at, (void)from, (void)length;
+    (void)limit;
+    for (char *to = at; length > 0; length -= LANES, from += LANES, to += 2 * LANES)
+        vf_to_bfloat16(to, length < LANES ? vf_load_part(from, length) : vf_load(from));
 }
 #endif
 
@@ -159,11 +162,78 @@ INLINE void narrow_rows(const product_traits t, const gated_panels *p, const gat
     for (ptrdiff_t i = 0; gated_narrow_part(t.format, 1) && i < count; i++) {
         char *to = rows[i].narrow;
         if (projects || !rows[i].product)
-            narrow(to, rows[i].x, p->inputs);
-        if (!projects)
-            narrow(to + gated_narrow_part(t.format, p->inputs), rows[i].h, p->recurrent);
+            narrow(to, rows[i].x, p->inputs, p->input_limit);
+        if (!projects && p->recurrent)
+            narrow(to + gated_narrow_part(t.format, p->inputs), rows[i].h, p->recurrent, p->hidden_limit);
     }
 }
+
+#ifdef HAS_INT8
+/* `count` rows of one block, or `blocks` blocks of one row; without `finish` only their input products. The products are out
+ * of line, so the accumulators are in memory and their number needs not be a constant. */
+INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
+                      gated_finish *finish)
+{
+    const int has_input = finish && rows->product;
+    const ptrdiff_t width = t.gates * LANES;
+    gates acc[MAX_TILE];
+    const int8_row *x[MAX_TILE];
+
+    for (int i = 0; i < count * blocks; i++) {
+        const ptrdiff_t b = block + i % blocks;
+        acc[i] = gates_load(p->bias + b * 4 * LANES, 0x0f);
+        if (has_input)
+            acc[i] = resume(t, acc[i], rows[i / blocks].product + b * width);
+    }
+    for (int r = 0; r < count && !has_input; r++)
+        x[r] = (const int8_row *)input_of(t, p, &rows[r]);
+    if (!has_input)
+        int8_accumulate(acc, count, blocks, x, input_product(t, p, block));
+    for (int r = 0; r < count && !finish; r++)
+        gates_store(rows[r].product + block * width, acc[r], t.input_feeds);
+    if (!finish)
+        return;
+    for (int r = 0; r < count && p->recurrent; r++)
+        x[r] = (const int8_row *)recurrent_of(t, p, &rows[r]);
+    if (p->recurrent)
+        int8_accumulate(acc, count, blocks, x, recurrent_product(t, p, block));
+    finish(acc, rows, count, p, block, blocks);
+}
+
+#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
+    static NOINLINE void int8_tile_##name(const gated_panels *p, const gated_row *rows, int count, int block, int blocks, \
+                                          gated_finish *finish)                                                        \
+    {                                                                                                                  \
+        const product_traits t = {gate_count, input_feeds, recurrent_feeds, GATED_FORMAT_int8};                        \
+        int8_tile(t, p, rows, count, block, blocks, finish);                                                           \
+    }
+#include "../product.def"
+#undef PRODUCT
+
+/* The number of gates tells products apart. */
+INLINE void tile_of(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
+                    gated_finish *finish)
+{
+    switch (t.gates) {
+#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
+    case gate_count: int8_tile_##name(p, rows, count, block, blocks, finish); break;
+#include "../product.def"
+#undef PRODUCT
+    }
+}
+
+INLINE int is_out_of_line(const product_traits t)
+{
+    return t.format == GATED_FORMAT_int8;
+}
+#else
+INLINE int is_out_of_line(const product_traits t)
+{
+    (void)t;
+    return 0;
+}
+#define tile_of(t, p, rows, count, block, blocks, finish) (void)0
+#endif
 
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
                       gated_finish *finish)
@@ -256,7 +326,8 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
         if (project) project_rows(t, r, p, rows, block);                                                               \
         else step_rows(t, r, p, rows, block, finish);                                                                  \
     }
-        SWITCH_TILE(n, TILE)
+        if (is_out_of_line(t)) tile_of(t, p, rows, n, block, 1, finish);
+        else SWITCH_TILE(n, TILE)
         rows += n;
         count -= n;
     }
@@ -272,7 +343,8 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
         const int block = backward ? first + left - n : last - left;
 #define GROUP(b)                                                                                                       \
     if ((b) <= most) step_blocks(t, b, p, row, block, finish)
-        SWITCH_TILE(n, GROUP)
+        if (is_out_of_line(t)) tile_of(t, p, row, 1, block, n, finish);
+        else SWITCH_TILE(n, GROUP)
         left -= n;
     }
 }
@@ -327,6 +399,12 @@ extern const gated_kernels CONCAT(gated_kernels_, CELLS_OF);
 #undef FORMAT
 #endif
 
+#ifdef HAS_INT8
+#define FORMAT int8
+#include "format.h"
+#undef FORMAT
+#endif
+
 #if HAS_OWN_CELLS
 static void activate_array(const gated_activation *activation, const float *x, float *y, ptrdiff_t n)
 {
@@ -350,6 +428,9 @@ const gated_kernels CONCAT(gated_kernels_, TABLE) = {
 #endif
 #ifdef HAS_BFLOAT16
         [GATED_FORMAT_bfloat16] = kernels_bfloat16,
+#endif
+#ifdef HAS_INT8
+        [GATED_FORMAT_int8] = kernels_int8,
 #endif
 #ifdef HAS_BFLOAT16_DOT
         [GATED_FORMAT_bfloat16_dot] = kernels_bfloat16_dot,

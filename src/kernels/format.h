@@ -31,7 +31,7 @@
                                             int last, int backward)                                                    \
     {                                                                                                                  \
         narrow_rows(OF_FORMAT(product), p, rows, count, 0);                                                            \
-        if (HAS_OWN_CELLS && count == 1 && p->units == LANES && first < last) {                                        \
+        if (HAS_OWN_CELLS && !is_out_of_line(OF_FORMAT(product)) && count == 1 && p->units == LANES && first < last) {                                        \
             gates acc;                                                                                                 \
             sum_blocks(OF_FORMAT(product), 1, p, rows, 0, &acc);                                                       \
             finish_slice(name##_cell, acc, rows, p, 0, 0);                                                             \

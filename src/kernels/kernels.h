@@ -10,32 +10,40 @@
 #include <stddef.h>
 
 enum {
-#define FORMAT(name, per_word, narrows) GATED_FORMAT_##name,
+#define FORMAT(name, per_word, extra, narrows) GATED_FORMAT_##name,
 #include "../format.def"
 #undef FORMAT
     GATED_NUM_FORMATS
 };
 
-/* 32-bit words that hold `length` weights of consecutive k. */
-static inline int gated_format_words(int format, int length)
+/* What format.def says. */
+typedef struct {
+    int per_word, extra, narrows;
+} gated_format;
+
+static inline gated_format gated_format_of(int format)
 {
-    static const int per_word[] = {
-#define FORMAT(name, per_word, narrows) per_word,
+    static const gated_format formats[] = {
+#define FORMAT(name, per_word, extra, narrows) {per_word, extra, narrows},
 #include "../format.def"
 #undef FORMAT
     };
-    return (int)(((int64_t)length + per_word[format] - 1) / per_word[format]);
+    return formats[format];
 }
 
-/* Bytes of `length` values of x or h in row.narrow: whole vectors. */
+/* 32-bit words of a row of `length` weights. */
+static inline int gated_format_words(int format, int length)
+{
+    const gated_format f = gated_format_of(format);
+    return length ? (length - 1) / f.per_word + 1 + f.extra : 0;
+}
+
+/* Bytes of `length` values of x or h in row.narrow: whole vectors, and a line before them for what belongs to all. */
 static inline size_t gated_narrow_part(int format, int length)
 {
-    static const int narrows[] = {
-#define FORMAT(name, per_word, narrows) narrows,
-#include "../format.def"
-#undef FORMAT
-    };
-    return narrows[format] ? ((size_t)gated_format_words(format, length) * 4 + 63) / 64 * 64 : 0;
+    enum { LINE = 64 };
+    const gated_format f = gated_format_of(format);
+    return f.narrows ? LINE + ((size_t)length * 4 / f.per_word + LINE) / LINE * LINE : 0;
 }
 
 /* Weights of one product pair as the kernels read them: hidden units in blocks of V (the last one padded with zeros),
@@ -50,6 +58,7 @@ typedef struct {
     float *peephole; /* [blocks][3][V], of i f o; NULL without */
     const gated_options *options; /* of a general cell */
     int input_format, hidden_format; /* GATED_FORMAT_* */
+    float input_limit, hidden_limit; /* of |x| and |h|, for formats that need one; 0: that of the row */
     void *input;     /* [blocks][words of C][G][V] */
     void *hidden;    /* [blocks][words of recurrent][G][V] */
 } gated_panels;

@@ -128,7 +128,8 @@ static void run_all(int input, int hidden, int directions, int64_t batch, unsign
 int main(void)
 {
     static const int sizes[][2] = {{1, 1}, {1, 8}, {3, 16}, {20, 20}, {5, 33}, {40, 48}, {64, 64}, {60, 100}};
-    static const unsigned formats[] = {0, GATED_BFLOAT16};
+    static const unsigned formats[] = {0, GATED_BFLOAT16, GATED_INT8, GATED_INT8 | GATED_INPUTS_FLOAT32,
+                                       GATED_INT8 | GATED_INPUTS_BFLOAT16};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int directions = 1; directions <= 2; directions++)
