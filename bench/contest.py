@@ -44,11 +44,13 @@ class Task:
 
 def compare(name: str, case: Case, options: Options, watch: Watch) -> list[Result]:
     """The engine and every peer on a case of a set: µs per time step."""
-    entrants = [
-        *engine.entrants(case, options.dtypes, options.threads),
-        *peers.entrants(case, options.dtypes, options.threads),
-    ]
-    return [contest(name, case, entrants, options, watch)]
+    return [contest(name, case, everyone(case, options), options, watch)]
+
+
+def everyone(case: Case, options: Options) -> list[Entrant]:
+    """The engine and every peer."""
+    ours = engine.entrants(case, options.dtypes, options.threads)
+    return [*ours, *peers.entrants(case, options.dtypes, options.threads)]
 
 
 def contest(
@@ -59,7 +61,6 @@ def contest(
     watch: Watch,
     unit: str = "µs per step",
     per_call: float = 0,
-    beside: Iterable[Time] = (),
     oracle: Answers | None = None,
 ) -> Result:
     """Check everything against float64 and time it. ``per_call`` of the unit are in a call, by default its steps."""
@@ -68,7 +69,7 @@ def contest(
     timings, failures, cpu_share = measure(started, options.effort, watch.begins)
     scale = 1 / (per_call or case.seq_len)
     times = [time_of(entrant, timing.scaled(scale)) for entrant, timing in timings]
-    times += [*bounds(case, times, options.peaks, case.seq_len * scale), *beside]
+    times += bounds(case, times, options.peaks, case.seq_len * scale)
     return Result(name, str(case), unit, tuple(times), (*skipped, *failures), case.fields(), cpu_share)
 
 

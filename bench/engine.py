@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import gated_c
 from bench.case import Case
 from bench.measure import Entrant, Runner
+from bench.oracle import Oracle
 from bench.table import ENGINE
 from gated_c.spec import Array
 
@@ -54,6 +55,12 @@ def entrant(
     start: Callable[[], Runner] | str, precision: Precision, threads: int = 1, role: str = "engine", name: str = ENGINE
 ) -> Entrant:
     return Entrant(name, start, role, precision.variant, precision.dtype, threads)
+
+
+def beside(name: str, case: Case, threads: Iterable[int]) -> list[Entrant]:
+    """The engine in float32 on another case than the others, under another name."""
+    entrants = each_count(case, FLOAT32, threads)
+    return [replace(entrant, engine=name, role="reference", oracle=Oracle(case)) for entrant in entrants]
 
 
 def why_not(precision: Precision, threads: int) -> str:

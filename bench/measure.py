@@ -49,7 +49,8 @@ QUICK = Effort(seconds=0.3, least_rounds=3, most_rounds=7)
 
 @dataclass
 class Entrant:
-    """One way of running a case: how to start it, or why it cannot be; once checked, its deviation from float64."""
+    """One way of running a case: how to start it, or why it cannot be; the answers, where they are not those of the
+    others; whether one thread is pinned; and, once checked, its deviation from float64."""
 
     engine: str
     start: Callable[[], Runner] | str
@@ -57,6 +58,8 @@ class Entrant:
     variant: str = ""
     dtype: str = "float32"
     threads: int = 1
+    pinned: bool = True
+    oracle: Answers | None = None
     error: float | None = None
     tolerance: float | None = None
 
@@ -87,7 +90,7 @@ Started = list[tuple[Entrant, Runner]]
 
 
 def start_all(
-    entrants: Iterable[Entrant], oracle: Answers | None, begins: Callable[[str], None] = lambda label: None
+    entrants: Iterable[Entrant], oracle: Answers, begins: Callable[[str], None] = lambda label: None
 ) -> tuple[Started, list[Skip]]:
     """Start and check each; what cannot be, fails or is wrong is left out with the reason."""
     started: Started = []
@@ -99,8 +102,7 @@ def start_all(
         begins(entrant.label)
         try:
             runner = entrant.start()
-            if oracle is not None:
-                check(entrant, runner, oracle)
+            check(entrant, runner, entrant.oracle or oracle)
         except Exception as error:  # whatever a peer does, the others go on
             skipped.append(entrant.skip(error))
         else:
@@ -141,7 +143,7 @@ def measure(
                 if not sampler.is_due(turn, effort):
                     continue
                 begins(sampler.entrant.label)
-                turns.give(sampler.entrant.threads)
+                turns.give(sampler.entrant)
                 try:
                     sampler.plan(effort) if turn < 0 else sampler.sample()
                 except Exception as error:  # whatever a peer does, the others go on
@@ -199,11 +201,12 @@ class Turns:
         self.allowed = os.sched_getaffinity(0)
         self.before = 1
 
-    def give(self, threads: int) -> None:
+    def give(self, entrant: Entrant) -> None:
         if self.before > 1:
             settle()
-        os.sched_setaffinity(0, {max(self.allowed)} if threads == 1 else self.allowed)
-        self.before = threads
+        alone = entrant.threads == 1 and entrant.pinned
+        os.sched_setaffinity(0, {max(self.allowed)} if alone else self.allowed)
+        self.before = entrant.threads
 
     def end(self) -> None:
         os.sched_setaffinity(0, self.allowed)

@@ -10,9 +10,11 @@ import numpy as np
 
 from bench import engine
 from bench.case import Case
-from bench.contest import Options, Task, Watch, compare, contest
+from bench.contest import Options, Task, Watch, contest, everyone
 from bench.shapes import shapes
 from bench.table import Result
+
+DENSE = "dense share"
 
 
 def tasks(options: Options) -> Iterator[Task]:
@@ -24,12 +26,8 @@ def compare_ragged(padded: Case, options: Options, watch: Watch) -> list[Result]
     """Lengths uniform in 1..T."""
     lengths = np.random.default_rng(0).integers(1, padded.seq_len + 1, padded.batch)
     case = replace(padded, lengths=tuple(map(int, lengths)))
-    (result,) = compare("ragged", case, options, watch)
-    dense = contest("ragged", padded, engine.entrants(padded, ("float32",), options.threads), options, watch)
+    entrants = [*everyone(case, options), *engine.beside(DENSE, padded, options.threads)]
+    result = contest("ragged", case, entrants, options, watch)
     share = float(lengths.mean()) / padded.seq_len
-    beside = [
-        replace(time, engine="dense share", role="reference", timing=time.timing.scaled(share))
-        for time in dense.times
-        if time.role == "engine"
-    ]
-    return [replace(result, times=(*result.times, *beside))]
+    times = (replace(time, timing=time.timing.scaled(share)) if time.engine == DENSE else time for time in result.times)
+    return [replace(result, times=tuple(times))]

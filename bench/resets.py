@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from bench import engine, peers
+from bench import engine
 from bench.case import Case
-from bench.contest import Options, Task, Watch, contest
+from bench.contest import Options, Task, Watch, contest, everyone
 from bench.shapes import shapes
 from bench.table import Result
 
@@ -30,10 +30,5 @@ def compare_resets(plain: Case, options: Options, watch: Watch) -> list[Result]:
     flags = np.random.default_rng(0).random((plain.seq_len, plain.batch)) < 1 / EPISODE
     case = replace(plain, resets=tuple((int(t), int(n)) for t, n in np.argwhere(flags)))
     split = engine.entrant(partial(engine.Split, case, engine.FLOAT32, 1), engine.FLOAT32, 1, "reference", "split")
-    ours = engine.entrants(case, options.dtypes, options.threads)
-    result = contest(
-        "resets", case, [*ours, split, *peers.entrants(case, options.dtypes, options.threads)], options, watch
-    )
-    without = contest("resets", plain, engine.entrants(plain, ("float32",), options.threads), options, watch)
-    beside = [replace(time, engine="no resets", role="reference") for time in without.times if time.role == "engine"]
-    return [replace(result, times=(*result.times, *beside))]
+    without = engine.beside("no resets", plain, options.threads)
+    return [contest("resets", case, [*everyone(case, options), split, *without], options, watch)]

@@ -37,6 +37,7 @@ PROBES = {
     "avx2": (["-mavx2", "-mfma"], 32, 12),
     "neon": ([], 16, 24),
     "sse2": ([], 16, 12),
+    "portable": ([], 16, 12),
 }
 
 #: Compiler flags for what not every CPU with AVX-512 has, by the name that the system gives it.

@@ -259,6 +259,8 @@ cdef extern from "gated_c.h" nogil:
 
     const gated_isa_info *gated_isa(int index)
     gated_status gated_isa_chosen(const gated_isa_info **isa)
+    int gated_threads()
+    const char *gated_openmp()
     gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y,
                                 ptrdiff_t n)
 

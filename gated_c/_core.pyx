@@ -363,13 +363,14 @@ cdef class Engine:
         reset=None,
         initial=None,
         dict trace=None,
+        int threads=0,
     ):
         """x [T,N,C] float32, or ids [T,N] int32; y [T,N,F] float32; last axis contiguous; state flat, updated in place;
         lengths int64 [N], mask and reset bool [T,N], initial flat, or None; trace "c" and "gates",
-        flat, those that are wanted."""
+        flat, those that are wanted; threads as in gated_c.h."""
         cdef gated_sequence s
         cdef gated_status status
-        s = sequence_of(x, y, state)
+        s = sequence_of(x, y, state, threads)
         self._check_sizes(&s, state)
         if lengths is not None:
             s.lengths = <const int64_t *>np.PyArray_DATA(lengths)
@@ -393,12 +394,17 @@ cdef class Engine:
         check(status)
 
     def run_packed(
-        self, np.ndarray x not None, np.ndarray y not None, np.ndarray state not None, np.ndarray batch_sizes not None
+        self,
+        np.ndarray x not None,
+        np.ndarray y not None,
+        np.ndarray state not None,
+        np.ndarray batch_sizes not None,
+        int threads=0,
     ):
         """x [sum(batch_sizes), C], y alike: rows of one step after another; batch_sizes int64 [T], not rising."""
         cdef gated_sequence s
         cdef gated_status status
-        s = sequence_of(x[:, None], y[:, None], state)
+        s = sequence_of(x[:, None], y[:, None], state, threads)
         s.x_row, s.y_row = s.x_time, s.y_time
         s.seq_len = np.PyArray_DIM(batch_sizes, 0)
         s.batch = batch_sizes[0] if s.seq_len else 0
@@ -420,8 +426,9 @@ cdef float *checked_flat(str name, np.ndarray array, size_t size) except? NULL:
     return floats(array)
 
 
-cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state):
+cdef gated_sequence sequence_of(np.ndarray x, np.ndarray y, np.ndarray state, int threads):
     cdef gated_sequence s
+    s.threads = threads
     s.seq_len = np.PyArray_DIM(x, 0)
     s.batch = np.PyArray_DIM(x, 1)
     s.x, s.x_time, s.x_row = np.PyArray_DATA(x), stride(x, 0), stride(x, 1)
@@ -538,7 +545,7 @@ cdef class StreamEngine:
 
     def _run_steps(self, np.ndarray x not None, np.ndarray y not None):
         """x [T,N,C] float32, or ids [T,N] int32, to y [T,N,F]: last axis contiguous, not overlapping."""
-        cdef gated_sequence s = sequence_of(x, y, x)
+        cdef gated_sequence s = sequence_of(x, y, x, 1)
         cdef gated_status status
         take(&self.busy, "stream")
         with nogil:
@@ -907,6 +914,17 @@ def packing():
 def abi_version():
     """GATED_ABI_VERSION of the library, which its name ends with."""
     return gated_abi_version()
+
+
+def usable_threads():
+    """Threads that a call may have at most, if it leaves that to the engine."""
+    return gated_threads()
+
+
+def openmp():
+    """Name of OpenMP's runtime, which is loaded by this if it is not yet, or None."""
+    cdef const char *name = gated_openmp()
+    return None if name == NULL else name.decode()
 
 
 def chosen_isa():

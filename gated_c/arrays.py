@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,18 @@ def checked_lengths(lengths: Any, seq_len: int, batch: int) -> npt.NDArray[np.in
     if wrong.size:
         raise ValueError(f"lengths: expected 0 to {seq_len}, got {array[wrong[0]]} in row {wrong[0]}")
     return np.require(array, np.int64, ["C", "A"])
+
+
+def checked_threads(threads: Any) -> int:
+    """``threads`` for the core: 1 or more, or 0 for ``None``; ``ValueError`` or ``TypeError`` otherwise."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"threads: expected an integer or None, got {type(threads).__name__}")
+    count = index(threads)
+    if count < 1:
+        raise ValueError(f"threads: expected 1 or more, or None, got {count}")
+    return min(count, 2**31 - 1)
 
 
 def checked_members(name: str, value: Any) -> npt.NDArray[np.int64]:

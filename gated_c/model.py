@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from gated_c import packed
 from gated_c._core import Engine, chosen_isa
-from gated_c.arrays import Array, as_float32, as_ids, checked_lengths, checked_output, with_contiguous_rows
+from gated_c.arrays import (
+    Array,
+    as_float32,
+    as_ids,
+    checked_lengths,
+    checked_output,
+    checked_threads,
+    with_contiguous_rows,
+)
 from gated_c.errors import UnsupportedError
 from gated_c.layers import (
     Embedding,
@@ -47,6 +55,10 @@ class Model:
     a different side of that border.
 
     ``dtype``, ``arithmetic`` and ``inputs`` are those of :meth:`to`: the weights are rounded as it rounds them.
+
+    ``threads`` is what calls use that do not say: ``None`` for as many as pay for their work, up to
+    ``cpu_info().threads``, or how many at most, the calling thread being one. The bits are the same for any number.
+    Streams and pools stay on the calling thread, and a forked process on one.
     """
 
     def __init__(
@@ -57,22 +69,32 @@ class Model:
         dtype: str = "float32",
         arithmetic: str = "float32",
         inputs: str | None = None,
+        threads: int | None = None,
         _packed: Mapping[str, Array] | None = None,
     ) -> None:
         if isinstance(layers, LayerSpec | PlainLayer):
             raise TypeError(f"layers: expected a list of layers, got one {type(layers).__name__}")
         self._options = Options.checked(flush_subnormals, dtype, arithmetic, inputs)
+        self._threads = checked_threads(threads)
         validate_chain(layers)
         self.layers = self._options.narrow(layers)
         self.recurrent = tuple(layer for layer in self.layers if isinstance(layer, LayerSpec))
         packed_weights = _packed.get(chosen_isa()) if _packed else None
         self._engine = Engine(self.layers, self._options.flags, packed_weights)
-        self._pickled: tuple[Any, ...] = (partial(Model, **self._options._asdict()), (self.layers,))
+        self._pickled: tuple[Any, ...] = (
+            partial(Model, **self._options._asdict(), threads=self.threads),
+            (self.layers,),
+        )
 
     @property
     def flush_subnormals(self) -> bool:
         """Whether numbers below 1.2e-38 become 0."""
         return self._options.flush_subnormals
+
+    @property
+    def threads(self) -> int | None:
+        """What calls use at most that do not say; ``None`` for as many as pay."""
+        return self._threads or None
 
     @property
     def dtype(self) -> str:
@@ -171,6 +193,7 @@ class Model:
         initial: Any = None,
         trace: None = None,
         out: Array | None = None,
+        threads: int | None = None,
     ) -> tuple[Any, Any]: ...
 
     @overload
@@ -185,6 +208,7 @@ class Model:
         initial: Any = None,
         trace: Sequence[str],
         out: Array | None = None,
+        threads: int | None = None,
     ) -> tuple[Any, Any, Any]: ...
 
     def __call__(
@@ -198,6 +222,7 @@ class Model:
         initial: Any = None,
         trace: Any = None,
         out: Array | None = None,
+        threads: int | None = None,
     ) -> tuple[Any, ...]:
         """Run whole sequences: ``(y, state)``, or ``(y, state, trace)`` with ``trace``.
 
@@ -230,13 +255,16 @@ class Model:
 
         ``out`` takes ``y``: float32, C-contiguous, of y's shape, apart from ``x``.
 
+        ``threads`` is how many this call uses at most, ``None`` for what the model says.
+
         A ``torch.nn.utils.rnn.PackedSequence`` comes back as one, with its state as tensors.
 
         Raises ``ValueError``, ``TypeError`` or, for ids, ``IndexError`` with what was expected and what was got,
         ``UnsupportedError`` for a layer that takes no ``reset``.
         """
+        threads = self._threads if threads is None else checked_threads(threads)
         if packed.is_packed(x):
-            return self._run_packed(x, state, (lengths, mask, reset, initial, trace, out))
+            return self._run_packed(x, state, (lengths, mask, reset, initial, trace, out), threads)
         x, unbatched = self._time_major(x)
         seq_len, batch = x.shape[:2]
         if lengths is not None and mask is not None:
@@ -258,7 +286,7 @@ class Model:
             shown = empty_trace(self.layers, checked_names(trace, self.recurrent), seq_len, batch)
         y, y_time_major = self._output(out, x, unbatched)
         flat = self._flat_state(state, initial, batch, unbatched)
-        self._engine.run(x, y_time_major, flat, lengths, mask, reset, initial, shown)
+        self._engine.run(x, y_time_major, flat, lengths, mask, reset, initial, shown, threads)
         final = unflatten_state(self.recurrent, flat, batch, unbatched)
         result: Any = y
         if isinstance(self.layers[-1], Split):
@@ -307,7 +335,7 @@ class Model:
         if calibrate is not None and dtype != "int8":
             raise ValueError(f"calibrate: expected None with {dtype}, got {type(calibrate).__name__}")
         layers = self.layers if calibrate is None else calibrated(self.layers, calibrate)
-        return Model(layers, **options._asdict())
+        return Model(layers, **options._asdict(), threads=self.threads)
 
     def stream(self, batch: int = 1) -> Stream:
         """Live state for ``batch`` sequences, advanced one step at a time. Raises ``ValueError`` if a layer needs the
@@ -362,14 +390,14 @@ class Model:
         rows = tuple(size for axis, size in enumerate(lead) if axis != time)
         return self._y_shape(steps_after(self.layers, lead[time]), rows)
 
-    def _run_packed(self, x: Any, state: Any, others: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _run_packed(self, x: Any, state: Any, others: tuple[Any, ...], threads: int) -> tuple[Any, Any]:
         if any(other is not None for other in others):
             raise ValueError("lengths, mask, reset, initial, trace, out: expected None with a PackedSequence")
         if len(self.layers) > 1:
             raise TypeError(
                 "x: expected an array and lengths: only a model of one recurrent layer takes PackedSequence"
             )
-        return packed.run(self._engine, self.recurrent[0], x, state)
+        return packed.run(self._engine, self.recurrent[0], x, state, threads)
 
     def _flat_state(self, state: Any, initial: Array | None, batch: int, unbatched: bool) -> Array:
         if state is not None:

@@ -92,7 +92,14 @@ def seq_len_and_batch(model: Model, x: npt.NDArray[Any]) -> tuple[int, int]:
     return (lead[1], lead[0]) if model.batch_first else (lead[0], lead[1])
 
 
-def run(model: Model, x: npt.NDArray[Any], y: Array, lengths: Lengths | None, advance: Callable[[int], object]) -> None:
+def run(
+    model: Model,
+    x: npt.NDArray[Any],
+    y: Array,
+    lengths: Lengths | None,
+    advance: Callable[[int], object],
+    threads: int | None = None,
+) -> None:
     """Fill y with the model's output for x, the same bits as in one call. ``advance`` hears of every block's N * T."""
     seq_len, batch = seq_len_and_batch(model, x)
     if x.ndim < (2 if model.takes != "sequence" else 3):
@@ -104,7 +111,7 @@ def run(model: Model, x: npt.NDArray[Any], y: Array, lengths: Lengths | None, ad
         for time in range(0, seq_len, steps):
             t = slice(time, min(time + steps, seq_len))
             live = None if lengths is None else np.clip(lengths[n] - t.start, 0, t.stop - t.start)
-            part, state = model(x[_block(model, model.takes, n, t)], state, lengths=live)
+            part, state = model(x[_block(model, model.takes, n, t)], state, lengths=live, threads=threads)
             y[_block(model, model.gives, n, t if steps < seq_len else slice(None))] = part
             advance((n.stop - n.start) * (t.stop - t.start))
 

@@ -17,7 +17,7 @@ def is_packed(x: Any) -> bool:
     return type(x).__name__ == "PackedSequence" and type(x).__module__ == "torch.nn.utils.rnn"
 
 
-def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]:
+def run(engine: Engine, layer: LayerSpec, x: Any, state: Any, threads: int) -> tuple[Any, Any]:
     """``(PackedSequence, state)`` of tensors, as the torch module returns them; the state is in the caller's order."""
     import torch
 
@@ -40,7 +40,7 @@ def run(engine: Engine, layer: LayerSpec, x: Any, state: Any) -> tuple[Any, Any]
         given = unflatten_state([layer], flatten_state([layer], state, batch, unbatched=False), batch, False)
         flat = np.concatenate([part.ravel() for part in _reorder(given, x.sorted_indices)])
     y = np.empty((len(data), layer.output_size), np.float32)
-    engine.run_packed(data, y, flat, batch_sizes)
+    engine.run_packed(data, y, flat, batch_sizes, threads)
     final = _reorder(unflatten_state([layer], flat, batch, unbatched=False), x.unsorted_indices)
     tensors = tuple(torch.from_numpy(part) for part in final)
     result = torch.nn.utils.rnn.PackedSequence(torch.from_numpy(y), x.batch_sizes, x.sorted_indices, x.unsorted_indices)

@@ -58,8 +58,9 @@ def _sample(call: Callable[[], object], seconds: float) -> list[int]:
 
 
 def time_model(model: Model, x: Array) -> dict[str, Timing]:
-    """Timings of a ``sequence`` x [T,N,C] ([N,T,C] if ``batch_first``) and, one direction only, of a ``step`` of it."""
-    timings = {"sequence": measure(partial(model, x))}
+    """Timings of a ``sequence`` x [T,N,C] ([N,T,C] if ``batch_first``) on one thread and, one direction only, of a
+    ``step`` of it."""
+    timings = {"sequence": measure(partial(model, x, threads=1))}
     if model.streamable:
         first = _first_step(model, x)
         timings["step"] = measure(partial(model.stream(len(first)).step, first))

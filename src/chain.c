@@ -53,7 +53,8 @@ static gated_status create_stack_memory(gated_chain *chain, const gated_model_la
         return gated_ticker_create(layer->stack, chain->batch, state, &memory->ticker);
     if (chain->streaming)
         return gated_stepper_create(layer->stack, chain->batch, state, &memory->stepper);
-    return gated_workspace_create(layer->stack, chain->batch, chain->chunk, &memory->ws);
+    const gated_split split = gated_split_among(chain->team, layer->stack, chain->batch, chain->chunk);
+    return gated_workspace_create(layer->stack, chain->batch, chain->chunk, &split, &memory->ws);
 }
 
 static gated_status share_out(gated_chain *chain, int64_t between)
@@ -75,10 +76,10 @@ static gated_status share_out(gated_chain *chain, int64_t between)
 }
 
 gated_status gated_chain_create(const gated_model *model, int first, int last, int64_t batch, int64_t seq_len,
-                                int streaming, float *state, gated_chain *chain)
+                                int streaming, float *state, gated_team *team, gated_chain *chain)
 {
     *chain = (gated_chain){.model = model, .first = first, .last = last, .batch = batch, .streaming = streaming,
-                           .state = state};
+                           .team = team, .state = state};
     int64_t widest = 1;
     size_t kept = 0;
     for (int i = first; i < last; i++) {
@@ -202,7 +203,7 @@ static gated_status run_stack(const gated_chain *chain, int index, const gated_s
     const gated_trace trace = trace_of(chain, index, s);
     for (int64_t n = 0; is_first && layer->is.masked == GATED_REPEAT_INITIAL && n < s->batch; n++)
         copy_h(layer, state, s->batch, n, memory->values + n * layer->is.output_size);
-    gated_status status = gated_stack_run(layer->stack, &sequence, &trace, &memory->ws);
+    gated_status status = gated_stack_run(layer->stack, &sequence, &trace, &memory->ws, chain->team);
     if (status == GATED_OK && s->live.base && layer->is.masked != GATED_ZERO)
         repeat_outputs(layer, s, &sequence, memory->values);
     return status;

@@ -19,6 +19,7 @@
 #include "isa/float_mode.h"
 #include "kernels/kernels.h"
 #include "mapping.h"
+#include "team.h"
 
 typedef struct {
     const gated_cell_kernel *kernel;       /* of the hidden format */
@@ -222,25 +223,64 @@ void gated_scan_set_row(const gated_stack *stack, const gated_scan *scan, float 
                         int64_t n);
 void gated_stack_set_row(const gated_stack *stack, float *state, const float *from, int64_t batch, int64_t n);
 
-/* scan.c */
+/* split.c: how the work of a stack goes to threads. */
+enum {
+    GATED_ALONE_SPLIT,
+    GATED_BLOCKS,            /* hidden units of every scan; the threads meet at every step */
+    GATED_ROWS,              /* of the batch */
+    GATED_LANES              /* scans: layers in a wavefront of chunks, and directions beside each other */
+};
+
 typedef struct {
-    int64_t chunk;           /* steps of one layer before the next one takes over */
-    int64_t ahead_rows;      /* capacity of `ahead` */
-    size_t product_floats;   /* capacity of `product` */
+    int kind;
+    int threads;
+    int64_t chunk;           /* steps of GATED_LANES */
+    double alone, together;  /* ns, on one thread and on these */
+} gated_split;
+
+/* The best on up to `threads`; if `is_told`, on as many as there is work for, whether it pays or not. */
+gated_split gated_split_choose(const gated_stack *stack, int64_t batch, int64_t seq_len, int threads, int is_told);
+
+/* The same for a team that is there; NULL is one thread. */
+gated_split gated_split_among(const gated_team *team, const gated_stack *stack, int64_t batch, int64_t seq_len);
+
+/* Of a whole call: ns on one thread; and how many pay, given that, 1 for none but the caller's. */
+double gated_split_alone(const gated_model *model, int64_t batch, int64_t seq_len);
+int gated_split_threads(const gated_model *model, int64_t batch, int64_t seq_len, double alone);
+
+/* scan.c: what one thread needs for one scan at a time. */
+typedef struct {
     gated_row *rows;         /* [N] */
     gated_row *second;       /* [N], of the scan's second product */
-    gated_row *ahead[2];     /* [ahead_rows] rows of several steps whose input product is computed in one go */
-    float *product[2];       /* [product_floats] */
-    char *narrow;            /* [larger of N and ahead_rows][narrow_bytes], of the rows of one kernel call */
+    gated_row *ahead[2];     /* rows of several steps whose input product is computed in one go */
+    float *product[2];
+    char *narrow;            /* [most rows of one kernel call][narrow_bytes] */
     size_t narrow_bytes;     /* the most that a product needs */
     float *first_output;     /* [N, max H], what the second product is of; then z of a GRU, alike */
-    float *between[2];       /* [chunk or T, N, max output] output of a layer that is not the last */
     int backward;            /* direction of the next sweep through the blocks */
+    gated_team *team;
+    int index, count;        /* the thread's share of the blocks */
+    int is_dismissed;        /* thread 0 does the rest */
+} gated_scratch;
+
+/* layers.c */
+typedef struct gated_lane gated_lane;
+
+typedef struct {
+    gated_split split;
+    int64_t chunk;           /* steps of one layer before the next one takes over */
+    gated_scratch *threads;  /* [split.threads] */
+    gated_lane *lanes;       /* of GATED_LANES, one per scan */
+    float *between;          /* buffers [chunk or T, N, max output] of the outputs of layers that are not the last: two that
+                                take turns, or of GATED_LANES a ring for each layer */
+    size_t between_floats;   /* of a buffer */
     void *memory;
     float *floats;
 } gated_workspace;
 
-gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, gated_workspace *ws);
+/* `split`: NULL for one thread. */
+gated_status gated_workspace_create(const gated_stack *stack, int64_t batch, int64_t seq_len, const gated_split *split,
+                                    gated_workspace *ws);
 void gated_workspace_free(gated_workspace *ws);
 
 /* Where c [T, N, H] and gates [T, N, G, H] of scan after scan go, for one piece of a sequence. */
@@ -255,7 +295,7 @@ void gated_trace_skip(gated_trace *trace, const gated_stack *stack, int64_t batc
 
 /* Of at most the seq_len of the workspace. The sequence's own traces are not looked at. */
 gated_status gated_stack_run(const gated_stack *stack, const gated_sequence *sequence, const gated_trace *trace,
-                             gated_workspace *ws);
+                             gated_workspace *ws, gated_team *team);
 
 /* stepper.c: `state` [state_per_row * batch] is the caller's, and holds the current state after gated_stepper_settle. */
 typedef struct gated_stepper gated_stepper;
@@ -351,6 +391,7 @@ typedef struct {
     int64_t batch;
     int64_t chunk;           /* steps that `between` holds */
     int streaming;           /* what the chain is for: GATED_ONE_CALL, a GATED_STREAM, or GATED_MEMBERS of a pool */
+    gated_team *team;        /* NULL: the calling thread */
     float *state;            /* of the model */
     const float *initial;    /* of the model, to which resets return; NULL for its own */
     gated_memory *memory;    /* [last - first] */
@@ -360,8 +401,9 @@ typedef struct {
     int64_t *integers;
 } gated_chain;
 
+/* `team`: that runs it for one call; else NULL. */
 gated_status gated_chain_create(const gated_model *model, int first, int last, int64_t batch, int64_t seq_len,
-                                int streaming, float *state, gated_chain *chain);
+                                int streaming, float *state, gated_team *team, gated_chain *chain);
 void gated_chain_free(gated_chain *chain);
 
 /* A piece of a sequence; in a stream at most the chunk, and one step if a mask or pool is about. span->out is where the

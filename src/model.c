@@ -6,7 +6,7 @@
 
 enum { MAX_SIZE = 1 << 24 };
 
-#define MOST_FLOATS 0x1p60 /* of scratch: what is counted in 64 bits stays far from their end */
+#define MOST_FLOATS 0x1p50 /* of scratch of a thread: what is counted in 64 bits stays far from their end */
 
 static int in_range(int size, int least)
 {

@@ -71,7 +71,7 @@ static gated_status create(const gated_model *model, int64_t capacity, gated_poo
         pool->members[row].next_id = generation << ROW_BITS | row;
         pool->closed[row] = (int32_t)row;
     }
-    return gated_chain_create(model, 0, model->num_layers, capacity, 1, GATED_MEMBERS, pool->state, &pool->chain);
+    return gated_chain_create(model, 0, model->num_layers, capacity, 1, GATED_MEMBERS, pool->state, NULL, &pool->chain);
 }
 
 gated_status gated_pool_create(const gated_model *model, int64_t capacity, gated_pool **created)

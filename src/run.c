@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEAST_WORK 30e3 /* ns of a call for which it pays to ask for CPUs, which takes 600 */
+
 /* What goes from phase to phase. */
 typedef struct {
     const gated_model *model;
+    gated_team *team;
     float *state;
     const float *initial;
     gated_view x, y;         /* y: of the whole model */
@@ -85,7 +88,8 @@ static gated_status run_phase(gated_pass *pass, int first, int last)
     gated_chain chain;
     gated_status status = GATED_NO_MEMORY;
     if (result)
-        status = gated_chain_create(pass->model, first, last, pass->batch, pass->steps, GATED_ONE_CALL, pass->state, &chain);
+        status = gated_chain_create(pass->model, first, last, pass->batch, pass->steps, GATED_ONE_CALL, pass->state, pass->team,
+                                    &chain);
     if (status != GATED_OK) {
         free(result);
         return status;
@@ -147,14 +151,15 @@ static gated_status run_phases(gated_pass *pass, const gated_sequence *s)
     return status;
 }
 
-static gated_status run_stack(const gated_stack *stack, const gated_sequence *s)
+static gated_status run_stack(const gated_stack *stack, const gated_sequence *s, gated_team *team)
 {
     gated_workspace ws;
-    gated_status status = gated_workspace_create(stack, s->batch, s->seq_len, &ws);
+    const gated_split split = gated_split_among(team, stack, s->batch, s->seq_len);
+    gated_status status = gated_workspace_create(stack, s->batch, s->seq_len, &split, &ws);
     if (status != GATED_OK)
         return status;
     const gated_trace trace = {.c = s->trace_c, .gates = s->trace_gates, .seq_len = s->seq_len};
-    status = gated_stack_run(stack, s, &trace, &ws);
+    status = gated_stack_run(stack, s, &trace, &ws, team);
     gated_workspace_free(&ws);
     return status;
 }
@@ -176,7 +181,7 @@ static int is_bare_stack(const gated_model *model)
     return model->num_layers == 1 && model->layers[0].stack && model->layers[0].is.masked == GATED_ZERO;
 }
 
-static gated_status run(const gated_model *model, const gated_sequence *s)
+static gated_status check(const gated_model *model, const gated_sequence *s)
 {
     const gated_model_layer *first = &model->layers[0];
     gated_status status = gated_check_sequence(s);
@@ -184,31 +189,65 @@ static gated_status run(const gated_model *model, const gated_sequence *s)
         status = gated_check_scratch(model, s->batch, s->seq_len);
     if (status != GATED_OK)
         return status;
-    if (s->batch_sizes && !is_bare_stack(model))
+    if (s->threads < 0 || (s->batch_sizes && !is_bare_stack(model)))
         return GATED_BAD_SIZE;
     if (model->input_steps && s->seq_len != model->input_steps)
         return GATED_BAD_LENGTH;
     if (first->is.kind == GATED_EMBEDDING
         && !gated_ids_in_range(&first->is, s->x, s->seq_len, s->x_time, s->batch, s->x_row))
         return GATED_BAD_INDEX;
-    if (s->reset && !is_resettable(model))
-        return GATED_NOT_RESETTABLE;
-    if (is_bare_stack(model))
-        return run_stack(first->stack, s);
-    gated_pass pass = {.model = model, .state = s->state, .initial = s->initial, .steps = s->seq_len, .batch = s->batch,
-                       .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row},
+    return s->reset && !is_resettable(model) ? GATED_NOT_RESETTABLE : GATED_OK;
+}
+
+/* A call, on its team. */
+typedef struct {
+    const gated_model *model;
+    const gated_sequence *sequence;
+    gated_status status;
+} model_call;
+
+static void run(void *arg, gated_team *team)
+{
+    model_call *call = arg;
+    const gated_model *model = call->model;
+    const gated_sequence *s = call->sequence;
+    if (is_bare_stack(model)) {
+        call->status = run_stack(model->layers[0].stack, s, team);
+        return;
+    }
+    gated_pass pass = {.model = model, .team = team, .state = s->state, .initial = s->initial, .steps = s->seq_len,
+                       .batch = s->batch, .x = {(float *)s->x, s->x_time, s->x_row}, .y = {s->y, s->y_time, s->y_row},
                        .reset = {s->reset, s->reset_time, s->reset_row},
                        .trace = {.c = s->trace_c, .gates = s->trace_gates}};
-    status = run_phases(&pass, s);
+    call->status = run_phases(&pass, s);
     free(pass.result);
     free(pass.masks);
-    return status;
+}
+
+/* As many threads as pay. Short calls do not even ask for the time. */
+static void run_on_best(model_call *call)
+{
+    const gated_sequence *s = call->sequence;
+    const double alone = gated_split_alone(call->model, s->batch, s->seq_len);
+    if (alone < LEAST_WORK) {
+        run(call, NULL);
+        return;
+    }
+    gated_team_count_calls(1);
+    gated_team_run(gated_split_threads(call->model, s->batch, s->seq_len, alone), 1, run, call);
+    gated_team_count_calls(-1);
 }
 
 gated_status gated_run(const gated_model *model, const gated_sequence *s)
 {
+    model_call call = {model, s, check(model, s)};
+    if (call.status != GATED_OK)
+        return call.status;
     const uint64_t mode = gated_enter(model);
-    gated_status status = run(model, s);
+    if (s->threads == 0)
+        run_on_best(&call);
+    else
+        gated_team_run(s->threads, 0, run, &call);
     gated_leave(model, mode);
-    return status;
+    return call.status;
 }

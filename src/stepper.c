@@ -35,7 +35,7 @@ static float *h_of(const gated_stepper *stepper, int turn, int layer)
 static void place_scratch(const gated_stepper *stepper, const gated_product *product, gated_row *rows, float *products)
 {
     for (int64_t n = 0; n < stepper->batch; n++) {
-        rows[n].narrow = stepper->ws.narrow + n * stepper->ws.narrow_bytes;
+        rows[n].narrow = stepper->ws.threads->narrow + n * stepper->ws.threads->narrow_bytes;
         if (gated_projects_first(product))
             rows[n].product = products + n * gated_product_width(product);
     }
@@ -49,7 +49,7 @@ static void place_rows(gated_stepper *stepper, int turn, int layer)
     const float *h = h_of(stepper, turn, layer);
     float *new_h = h_of(stepper, !turn, layer);
     float *c = scan->has_c ? stepper->state + scan->c_offset * stepper->batch : NULL;
-    float *first = scan->second.kernel ? stepper->ws.first_output : NULL;
+    float *first = scan->second.kernel ? stepper->ws.threads->first_output : NULL;
     const int candidate = scan->second.panels.recurrent > 0;
     gated_row *cell = rows_of(stepper, turn, layer, 0), *second = rows_of(stepper, turn, layer, 1);
     for (int64_t n = 0; n < stepper->batch; n++) {
@@ -68,8 +68,8 @@ static void place_rows(gated_stepper *stepper, int turn, int layer)
             second[n].y = new_h + n * output;
         }
     }
-    place_scratch(stepper, &scan->cell, cell, stepper->ws.product[0]);
-    place_scratch(stepper, &scan->second, second, stepper->ws.product[1]);
+    place_scratch(stepper, &scan->cell, cell, stepper->ws.threads->product[0]);
+    place_scratch(stepper, &scan->second, second, stepper->ws.threads->product[1]);
 }
 
 static gated_status create(const gated_stack *stack, int64_t batch, float *state, gated_stepper *stepper)
@@ -87,7 +87,7 @@ static gated_status create(const gated_stack *stack, int64_t batch, float *state
     if (!stepper->other_h || !stepper->rows)
         return GATED_NO_MEMORY;
     memset(stepper->other_h, 0, stepper->h_floats * sizeof(float));
-    gated_status status = gated_workspace_create(stack, batch, RUN_STEPS, &stepper->ws);
+    gated_status status = gated_workspace_create(stack, batch, RUN_STEPS, NULL, &stepper->ws);
     for (int l = 0; l < stack->num_layers && status == GATED_OK; l++) {
         place_rows(stepper, 0, l);
         place_rows(stepper, 1, l);
@@ -160,5 +160,5 @@ void gated_stepper_run(gated_stepper *stepper, int64_t steps, const float *x, pt
         .y = y, .y_time = y_time, .y_row = y_row,
     };
     const gated_trace no_trace = {0};
-    (void)gated_stack_run(stepper->stack, &sequence, &no_trace, &stepper->ws); /* fails for ragged sequences only */
+    (void)gated_stack_run(stepper->stack, &sequence, &no_trace, &stepper->ws, NULL); /* fails for ragged sequences only */
 }

@@ -30,7 +30,7 @@ static gated_status create(const gated_model *model, int64_t batch, gated_stream
         return GATED_NO_MEMORY;
     gated_state_init(model, batch, stream->state);
     gated_status status = gated_chain_create(model, 0, model->num_layers, batch, stream->step_by_step ? 1 : RUN_STEPS,
-                                             GATED_STREAM, stream->state, &stream->chain);
+                                             GATED_STREAM, stream->state, NULL, &stream->chain);
     if (status == GATED_OK && model->num_layers == 1)
         stream->only = stream->chain.memory[0].stepper;
     return status;

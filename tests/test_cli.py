@@ -332,9 +332,10 @@ def test_bench_compares_before_it_times(model, quick, monkeypatch, capsys):
 
 def test_cpu_marks_the_chosen_isa(capsys):
     assert cli.main(["cpu"]) == 0
-    header, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    header, *rows, threads = (line.split() for line in capsys.readouterr().out.splitlines())
     assert header == ["isa", "lanes", "usable", "exact", "chosen"]
     info = gc.cpu_info()
+    assert threads[:2] == ["threads:", f"{info.threads},"]
     assert [row[0] for row in rows] == [isa.name for isa in info.isas]
     assert [row[0] for row in rows if row[4] == "yes"] == [info.chosen]
 

@@ -1,6 +1,7 @@
 """The other engines, each at its best settings. One module per peer, with these names:
 
-``VERSION``: the installed version; ``MOST_THREADS``, where there is one, the most that it is run with.
+``VERSION``: the installed version; in some ``MOST_THREADS``, the most that it is run with, and ``PINNED``, whether one
+thread is.
 ``ways(case, dtype)``: how this peer can run the case in a precision, by variant: a function from a number of threads to
 a runner, or the reason why it cannot.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -51,7 +53,8 @@ def entrants(case: Case, dtypes: Iterable[str], threads: Sequence[int]) -> Itera
         for dtype in dtypes:
             for variant, way in peer.ways(case, dtype).items():
                 most = getattr(peer, "MOST_THREADS", max(threads))
-                yield from each_count(name, variant, dtype, way, [count for count in threads if count <= most])
+                for entrant in each_count(name, variant, dtype, way, [count for count in threads if count <= most]):
+                    yield replace(entrant, pinned=getattr(peer, "PINNED", True))
 
 
 def each_count(

@@ -10,7 +10,9 @@ from gated_c.console import print_table
 
 
 def add(commands: Commands) -> None:
-    add_command(commands, _cpu, "cpu", "list the instruction sets of this build and which one runs")
+    add_command(
+        commands, _cpu, "cpu", "list the instruction sets of this build, which one runs, and on how many threads"
+    )
 
 
 def _cpu(args: argparse.Namespace) -> None:
@@ -21,3 +23,4 @@ def _cpu(args: argparse.Namespace) -> None:
         for isa in info.isas
     ]
     print_table(("isa", "lanes", "usable", "exact", "chosen"), rows, text_columns=1)
+    print(f"threads: {info.threads}, of {info.openmp}" if info.openmp else "threads: 1, without OpenMP")

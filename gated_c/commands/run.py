@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gated_c import npy
-from gated_c.commands.arguments import Commands, add_command, add_model, load
+from gated_c.commands.arguments import Commands, add_command, add_model, load, positive
 from gated_c.commands.output import output_path
 from gated_c.console import naming
 
@@ -23,6 +23,12 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("input", metavar="INPUT.npy", type=Path, help="[T, N, C], [N, T, C] if batch-first, or [T, C]")
     parser.add_argument("--lengths", metavar="LENGTHS.npy", type=Path, help="the valid steps of each row: [N] integers")
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="at most so many (default: as many as pay, up to the CPUs it may use)",
+    )
     parser.add_argument(
         "-o", dest="output", metavar="OUT.npy", type=Path, help="the result, float32 (default: standard output)"
     )
@@ -43,7 +49,7 @@ def _run(args: argparse.Namespace) -> None:
             lengths = npy.open_lengths(model, args.lengths, seq_len, batch)
     with output_path(args.output) as path, _progress(seq_len * batch) as advance:
         y = npy.create_output(path, model.output_shape(x.shape))
-        npy.run(model, x, y, lengths, advance)
+        npy.run(model, x, y, lengths, advance, args.threads)
 
 
 @contextmanager

@@ -404,6 +404,14 @@ typedef struct {
 GATED_API const gated_isa_info *gated_isa(int index);
 GATED_API gated_status gated_isa_chosen(const gated_isa_info **isa); /* GATED_UNKNOWN_ISA, GATED_UNUSABLE_ISA */
 
+/* Threads that a call with gated_sequence.threads = 0 may have at most: cores that the calling thread may run on, within the
+ * CPU quota of its cgroup and OMP_NUM_THREADS; 1 in a process that was forked since the library was loaded. */
+GATED_API int gated_threads(void);
+
+/* The runtime of OpenMP that threads come from, as it was found by name, "libgomp.so.1" or LLVM's; NULL if there is none:
+ * then every call runs on one thread. Loads it, as the first call that wants threads does. Static storage. */
+GATED_API const char *gated_openmp(void);
+
 /* An activation as the cells compute it on instruction set `isa`: y[i] = f(x[i]), i < n. Fails like
  * gated_isa_chosen. */
 GATED_API gated_status gated_activate(const char *isa, const gated_activation *activation, const float *x, float *y, ptrdiff_t n);

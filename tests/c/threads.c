@@ -1,6 +1,6 @@
 /* Threads share two models, each with streams, pools and runs of its own, and make and free models meanwhile: every result
- * must have the bits of one thread alone. With the argument "shared" two threads step one stream, which is not allowed, for
- * a sanitizer to notice. Prints what differed. */
+ * must have the bits of one thread alone. With the argument "teams" every run is on two threads of its own; with "shared" two
+ * threads step one stream, which is not allowed, for a sanitizer to notice. Prints what differed. */
 #define _POSIX_C_SOURCE 200809L
 #include "gated_c.h"
 
@@ -19,6 +19,7 @@ typedef struct {
 
 static float numbers[NUMBERS];
 static shared_work work;
+static int threads_of_run = 1;
 
 static gated_status create_chain(gated_model **model)
 {
@@ -56,7 +57,7 @@ static gated_status run(const gated_model *model, int width, float *y)
     const size_t size = gated_state_size(model, ROWS);
     float *state = calloc(size, sizeof *state);
     const gated_sequence sequence = {
-        .seq_len = STEPS, .batch = ROWS, .x = work.x, .x_time = ROWS * INPUTS, .x_row = INPUTS, .y = y,
+        .threads = threads_of_run, .seq_len = STEPS, .batch = ROWS, .x = work.x, .x_time = ROWS * INPUTS, .x_row = INPUTS, .y = y,
         .y_time = (ptrdiff_t)ROWS * width, .y_row = width, .state = state};
     const gated_status status = gated_run(model, &sequence);
     free(state);
@@ -185,6 +186,7 @@ int main(int argc, char **argv)
     if (create_chain(&work.chain) || create_both(&work.both) || run(work.chain, OUTPUTS, &work.y_chain[0][0][0])
         || run(work.both, 2 * HIDDEN, &work.y_both[0][0][0]))
         return 2;
+    threads_of_run = argc > 1 && !strcmp(argv[1], "teams") ? 2 : 1;
     for (int i = 0; i < THREADS; i++) {
         order[i] = i;
         arguments[i] = &order[i];
