@@ -11,7 +11,8 @@ import numpy as np
 from gated_c.arrays import Array
 from gated_c.layers import Layer
 from gated_c.model import Model
-from gated_c.spec import LayerSpec
+from gated_c.packed import is_packed
+from gated_c.spec import LARGEST, LayerSpec
 
 MARGIN = 1.05  # times the largest seen: what saturates beyond is rare, and costs one step of 254 to allow for
 
@@ -22,9 +23,10 @@ _WITHIN_1 = ("lstm", "gru", "gru_reset_before", "rnn_tanh")
 def calibrated(layers: Sequence[Layer], inputs: Any) -> list[Layer]:
     """The layers with ``h_limit`` of every recurrent one from an input like x of a call, or a list of such inputs.
 
-    Raises as a call does, and ``ValueError`` where h is not finite.
+    Raises as a call does, and ``ValueError`` where h is not finite or there is none.
     """
-    xs = inputs if isinstance(inputs, list | tuple) else [inputs]
+    is_one = is_packed(inputs) or not isinstance(inputs, list | tuple)
+    xs = [inputs] if is_one else inputs
     if not xs:
         raise ValueError("calibrate: expected an input or a list of them, got none")
     found: list[Layer] = list(layers)
@@ -39,10 +41,18 @@ def _limits(before: Sequence[Layer], spec: LayerSpec, xs: Sequence[Any]) -> tupl
     limits: list[float] = []
     for count in range(1, spec.num_layers + 1):
         model = Model([*before, _first(spec, count)])
-        reached = [_largest(model(x)[0], spec.num_directions) for x in xs]
+        results = [_h(model, x) for x in xs]
+        if not any(h.size for h in results):
+            raise ValueError("calibrate: expected at least one step, got none")
+        reached = [_largest(h, spec.num_directions) for h in results]
         largest = np.max(np.stack([*reached, _largest_initial(spec, count - 1)]), axis=0)
         limits += [_limit(spec, value) for value in largest.tolist()]
     return tuple(limits)
+
+
+def _h(model: Model, x: Any) -> Array:
+    y: Any = model(x)[0]
+    return np.asarray(y.data) if is_packed(y) else y
 
 
 def _first(spec: LayerSpec, count: int) -> LayerSpec:
@@ -69,5 +79,5 @@ def _limit(spec: LayerSpec, largest: float) -> float:
             f"calibrate: expected an input on which h is finite, got {largest} in {spec.name or spec.cell}"
         )
     is_within_1 = spec.cell in _WITHIN_1 and not spec.activations and not spec.proj_size
-    limit = float(np.float32(largest * MARGIN))
+    limit = float(np.float32(min(largest * MARGIN, LARGEST)))
     return min(limit, 1.0) if is_within_1 else limit

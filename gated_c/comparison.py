@@ -106,7 +106,8 @@ class Comparison:
 
     def _draw_drift(self, axes: Any) -> None:
         for one in self.layers:
-            axes.plot(one.steps, _above_0(one.drift), label=one.label, marker="." if len(one.steps) == 1 else "")
+            marker = "." if len(one.steps) == 1 else ""
+            axes.plot(one.steps, _above_0(one.drift), label=_literal(one.label), marker=marker)
         title = f"{self.narrow} beside {self.reference}"
         axes.set(yscale="log", xlabel="steps read", ylabel="error of h (rms)", title=title)
         axes.legend()
@@ -119,13 +120,18 @@ class Comparison:
         ):
             axes.plot(_above_0(np.array(errors)), places, marker, label=name)
         axes.set(xscale="log", xlabel="relative error of h", ylim=(len(places) - 0.5, -0.5))
-        axes.set_yticks(places, [one.label for one in self.layers])
+        axes.set_yticks(places, [_literal(one.label) for one in self.layers])
         axes.grid(axis="y", linewidth=0.5)
         axes.legend()
 
 
 def _numbers(*values: float) -> tuple[str, ...]:
     return tuple(f"{value:.2g}" for value in values)
+
+
+def _literal(label: str) -> str:
+    """That matplotlib draws as it is: no formulas, and nothing that begins as what it leaves out of a legend."""
+    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
 def _above_0(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -17,6 +17,9 @@ import numpy as np
 from gated_c.arrays import Array as Array
 from gated_c.narrow import dtype_of, stored_of
 
+#: The largest number of float32.
+LARGEST = float(np.finfo(np.float32).max)
+
 #: Rows of W and R per hidden unit. Canonical gate order: LSTM ``i f g o``, GRU ``r z n``.
 #: ``gru`` resets after the recurrent product (PyTorch), ``gru_reset_before`` before it; ``rnn`` has any activation.
 GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn": 1}
@@ -275,8 +278,8 @@ class LayerSpec:
             yield f"masked: expected one of {', '.join(MASKED)}, got {self.masked!r}"
         if len(self.h_limit) not in (0, self.num_layers * self.num_directions):
             yield f"h_limit: expected {self.num_layers * self.num_directions} or none, got {len(self.h_limit)}"
-        if not all(limit >= 0 and isfinite(limit) for limit in self.h_limit):
-            yield f"h_limit: expected positive numbers, or 0 for none, got {self.h_limit}"
+        if not all(0 <= limit <= LARGEST for limit in self.h_limit):
+            yield f"h_limit: expected positive numbers of float32, or 0 for none, got {self.h_limit}"
         if self.reverse and self.bidirectional:
             yield "reverse: expected False for a bidirectional module, got True"
 

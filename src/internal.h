@@ -244,9 +244,9 @@ gated_split gated_split_choose(const gated_stack *stack, int64_t batch, int64_t 
 /* The same for a team that is there; NULL is one thread. */
 gated_split gated_split_among(const gated_team *team, const gated_stack *stack, int64_t batch, int64_t seq_len);
 
-/* Of a whole call: ns on one thread; and how many pay, 1 for none but the caller's. */
+/* Of a whole call: ns on one thread; and how many pay, given that, 1 for none but the caller's. */
 double gated_split_alone(const gated_model *model, int64_t batch, int64_t seq_len);
-int gated_split_threads(const gated_model *model, int64_t batch, int64_t seq_len);
+int gated_split_threads(const gated_model *model, int64_t batch, int64_t seq_len, double alone);
 
 /* scan.c: what one thread needs for one scan at a time. */
 typedef struct {

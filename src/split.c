@@ -180,12 +180,12 @@ double gated_split_alone(const gated_model *model, int64_t batch, int64_t seq_le
     return split_model(model, batch, seq_len, 1).alone;
 }
 
-int gated_split_threads(const gated_model *model, int64_t batch, int64_t seq_len)
+int gated_split_threads(const gated_model *model, int64_t batch, int64_t seq_len, double alone)
 {
     double start;
-    const int most = gated_team_most(&start);
+    const int most = gated_team_most(LEAST_GAIN * alone, &start);
     if (most < 2)
         return 1;
     const gated_split split = split_model(model, batch, seq_len, most);
-    return split.together + start < LEAST_GAIN * split.alone ? split.threads : 1;
+    return split.together + start < LEAST_GAIN * alone ? split.threads : 1;
 }

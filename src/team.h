@@ -50,8 +50,9 @@ int gated_team_breaks_up(gated_team *team);
 /* 1 when a long call begins, -1 when it ends: CPUs are shared by the calls that run at once. */
 void gated_team_count_calls(int more);
 
-/* How many threads may share such a call that leaves their number to us, and in how many ns they are at work. */
-int gated_team_most(double *start);
+/* How many threads may share such a call that leaves their number to us, and in how many ns they are at work: 1 if that is
+ * longer than its `work`. */
+int gated_team_most(double work, double *start);
 
 /* cpus.c: CPUs that the calling thread may run on; and cores that it may keep busy: siblings are one, and a cgroup's quota
  * and OMP_NUM_THREADS are limits. Both at least 1. */

@@ -90,6 +90,28 @@ def test_what_cannot_be_calibrated_with_is_refused(rng):
     with pytest.raises(ValueError, match=r"x: expected \(T, N, 4\) or \(T, 4\), got \(6, 3, 5\)"):
         model.to("int8", calibrate=np.zeros((T, N, C + 1)))
 
+    for x in (np.zeros((0, N, C)), np.zeros((T, 0, C))):
+        with pytest.raises(ValueError, match="calibrate: expected at least one step, got none"):
+            model.to("int8", calibrate=x)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_packed_sequences_are_inputs_like_others(rng, many):
+    torch = pytest.importorskip("torch")
+    model, x, lengths = gc.Model([spec_of(rng, "gru", num_layers=2)]), rng.standard_normal((T, N, C)), [T, 4, 1]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(torch.tensor(x), lengths)
+    narrow = model.to("int8", calibrate=[packed, packed] if many else packed)
+    h = np.abs(model(x, lengths=lengths)[0]).max()
+    assert narrow.layers[0].h_limit[1] == pytest.approx(MARGIN * h, rel=1e-6)
+
+
+def test_a_limit_is_a_number_of_float32(rng):
+    spec = spec_of(rng, "rnn_relu")
+    weights = {name: np.zeros_like(weight) for name, weight in spec.weights.items()}
+    weights["bias_ih_l0"][:] = 3.4e38
+    model = gc.Model([replace(spec, weights=weights)])
+    assert model.to("int8", calibrate=np.zeros((T, N, C))).layers[0].h_limit == (np.finfo(np.float32).max,)
+
 
 def test_files_keep_limits_with_the_same_bits(rng, tmp_path, program):
     x = rng.standard_normal((T, N, C)).astype(np.float32)

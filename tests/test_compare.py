@@ -480,6 +480,17 @@ def test_plots_drift_and_errors_into_axes(rng):
     assert found.plot(figure.subplots(2)) is figure
 
 
+@pytest.mark.parametrize("name", ["_hidden", "$^{$"])
+def test_names_are_drawn_as_they_are(rng, tmp_path, recwarn, name):
+    pytest.importorskip("matplotlib")
+    model = gc.Model([random_spec(rng, "gru", 3, 4, name=name)])
+    figure = gc.compare(model, model.to("bfloat16"), floats(rng, 4, 1, 3)).plot(tmp_path / "names.svg")
+    drift, errors = figure.axes
+    shown = [drift.get_legend().get_texts()[0], errors.get_yticklabels()[0]]
+    assert [text.get_text().strip().replace(r"\$", "$") for text in shown] == [f"{name} forward"] * 2
+    assert not recwarn
+
+
 def test_no_error_at_all_can_be_plotted(rng, tmp_path):
     pytest.importorskip("matplotlib")
     model = gc.Model([random_spec(rng, "gru", 3, 4)])

@@ -337,6 +337,7 @@ BAD_DESCRIPTIONS = {
     "an enormous size": changed(hidden_size=10**4000),
     "limits for too few layers": changed(h_limit=[0.5]),
     "limits below 0": changed(h_limit=[-0.5] * 4),
+    "limits beyond float32": changed(h_limit=[1e39] * 4),
     "limits that are no numbers": changed(h_limit=[float("nan")] * 4),
     "limits that are truths": changed(h_limit=[True] * 4),
     "a limit": changed(h_limit=0.5),

@@ -170,56 +170,37 @@ INLINE void narrow_rows(const product_traits t, const gated_panels *p, const gat
 
 #ifdef HAS_INT8
 /* `count` rows of one block, or `blocks` blocks of one row; without `finish` only their input products. The products are out
- * of line, so the accumulators are in memory and their number needs not be a constant. */
-INLINE void int8_tile(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
-                      gated_finish *finish)
+ * of line, so the accumulators are in memory and nothing needs to be a constant. */
+static NOINLINE void int8_tile(const product_traits *t, const gated_panels *p, const gated_row *rows, int count, int block,
+                               int blocks, gated_finish *finish)
 {
     const int has_input = finish && rows->product;
-    const ptrdiff_t width = t.gates * LANES;
+    const ptrdiff_t width = t->gates * LANES;
     gates acc[MAX_TILE];
     const int8_row *x[MAX_TILE];
 
     for (int i = 0; i < count * blocks; i++) {
-        const ptrdiff_t b = block + i % blocks;
+        const ptrdiff_t b = count > 1 ? block : block + i;
         acc[i] = gates_load(p->bias + b * 4 * LANES, 0x0f);
         if (has_input)
-            acc[i] = resume(t, acc[i], rows[i / blocks].product + b * width);
+            acc[i] = resume(*t, acc[i], rows[count > 1 ? i : 0].product + b * width);
     }
-    for (int r = 0; r < count && !has_input; r++)
-        x[r] = (const int8_row *)input_of(t, p, &rows[r]);
-    if (!has_input)
-        int8_accumulate(acc, count, blocks, x, input_product(t, p, block));
-    for (int r = 0; r < count && !finish; r++)
-        gates_store(rows[r].product + block * width, acc[r], t.input_feeds);
-    if (!finish)
+    if (!has_input) {
+        for (int r = 0; r < count; r++)
+            x[r] = (const int8_row *)input_of(*t, p, &rows[r]);
+        int8_accumulate(acc, count, blocks, x, input_product(*t, p, block));
+    }
+    if (!finish) {
+        for (int r = 0; r < count; r++)
+            gates_store(rows[r].product + block * width, acc[r], t->input_feeds);
         return;
-    for (int r = 0; r < count && p->recurrent; r++)
-        x[r] = (const int8_row *)recurrent_of(t, p, &rows[r]);
-    if (p->recurrent)
-        int8_accumulate(acc, count, blocks, x, recurrent_product(t, p, block));
+    }
+    if (p->recurrent) {
+        for (int r = 0; r < count; r++)
+            x[r] = (const int8_row *)recurrent_of(*t, p, &rows[r]);
+        int8_accumulate(acc, count, blocks, x, recurrent_product(*t, p, block));
+    }
     finish(acc, rows, count, p, block, blocks);
-}
-
-#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
-    static NOINLINE void int8_tile_##name(const gated_panels *p, const gated_row *rows, int count, int block, int blocks, \
-                                          gated_finish *finish)                                                        \
-    {                                                                                                                  \
-        const product_traits t = {gate_count, input_feeds, recurrent_feeds, GATED_FORMAT_int8};                        \
-        int8_tile(t, p, rows, count, block, blocks, finish);                                                           \
-    }
-#include "../product.def"
-#undef PRODUCT
-
-/* The number of gates tells products apart. */
-INLINE void tile_of(const product_traits t, const gated_panels *p, const gated_row *rows, int count, int block, int blocks,
-                    gated_finish *finish)
-{
-    switch (t.gates) {
-#define PRODUCT(name, gate_count, input_feeds, recurrent_feeds)                                                        \
-    case gate_count: int8_tile_##name(p, rows, count, block, blocks, finish); break;
-#include "../product.def"
-#undef PRODUCT
-    }
 }
 
 INLINE int is_out_of_line(const product_traits t)
@@ -232,7 +213,7 @@ INLINE int is_out_of_line(const product_traits t)
     (void)t;
     return 0;
 }
-#define tile_of(t, p, rows, count, block, blocks, finish) (void)0
+#define int8_tile(t, p, rows, count, block, blocks, finish) (void)0
 #endif
 
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
@@ -326,7 +307,7 @@ INLINE void each_tile(const product_traits t, const gated_panels *p, const gated
         if (project) project_rows(t, r, p, rows, block);                                                               \
         else step_rows(t, r, p, rows, block, finish);                                                                  \
     }
-        if (is_out_of_line(t)) tile_of(t, p, rows, n, block, 1, finish);
+        if (is_out_of_line(t)) int8_tile(&t, p, rows, n, block, 1, finish);
         else SWITCH_TILE(n, TILE)
         rows += n;
         count -= n;
@@ -343,7 +324,7 @@ INLINE void step_one(const product_traits t, const gated_panels *p, const gated_
         const int block = backward ? first + left - n : last - left;
 #define GROUP(b)                                                                                                       \
     if ((b) <= most) step_blocks(t, b, p, row, block, finish)
-        if (is_out_of_line(t)) tile_of(t, p, row, 1, block, n, finish);
+        if (is_out_of_line(t)) int8_tile(&t, p, row, 1, block, n, finish);
         else SWITCH_TILE(n, GROUP)
         left -= n;
     }

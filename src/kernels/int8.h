@@ -151,43 +151,48 @@ INLINE void int8_blocks(gates *acc, const int blocks, const int8_row *row, const
     EACH(blocks, ADD_BLOCK);
 }
 
-/* The tiles, for all products of as many gates: int8_rows_4_6 is of 4 gates and 6 rows. */
+/* A tile: so many rows of one block, or blocks of one row. */
+typedef void int8_function(gates *acc, const int8_row *const *x, const product *p);
+
+/* Sizes for all products of as many gates: int8_rows_4_6 is of 4 gates and 6 rows. */
 #define INT8_SIZES(DO, gates)                                                                                          \
     DO(gates, 1) DO(gates, 2) DO(gates, 3) DO(gates, 4) DO(gates, 5) DO(gates, 6) DO(gates, 7) DO(gates, 8)
 
-#define INT8_TILE(gate_count, size)                                                                                    \
-    static NOINLINE __attribute__((unused)) void int8_rows_##gate_count##_##size(                                      \
-        gates *acc, const int8_row *const *x, const product *p)                                                        \
+#define INT8_FUNCTIONS(gate_count, size)                                                                               \
+    static void int8_rows_##gate_count##_##size(gates *acc, const int8_row *const *x, const product *p)                \
     {                                                                                                                  \
         if (gate_count == 1 || size <= ROWS)                                                                           \
             int8_rows(acc, size, x, (product){p->format, gate_count, p->feeds, p->length, p->weights, p->stride});     \
     }                                                                                                                  \
-    static NOINLINE __attribute__((unused)) void int8_blocks_##gate_count##_##size(                                    \
-        gates *acc, const int8_row *x, const product *p)                                                               \
+    static void int8_blocks_##gate_count##_##size(gates *acc, const int8_row *const *x, const product *p)              \
     {                                                                                                                  \
         if (gate_count == 1 || size <= MAX_GROUP)                                                                      \
-            int8_blocks(acc, size, x, (product){p->format, gate_count, p->feeds, p->length, p->weights, p->stride});   \
+            int8_blocks(acc, size, *x, (product){p->format, gate_count, p->feeds, p->length, p->weights, p->stride});  \
     }
-INT8_SIZES(INT8_TILE, 1)
-INT8_SIZES(INT8_TILE, 2)
-INT8_SIZES(INT8_TILE, 3)
-INT8_SIZES(INT8_TILE, 4)
+INT8_SIZES(INT8_FUNCTIONS, 1)
+INT8_SIZES(INT8_FUNCTIONS, 2)
+INT8_SIZES(INT8_FUNCTIONS, 3)
+INT8_SIZES(INT8_FUNCTIONS, 4)
+
+#define INT8_ROWS(gate_count, size)   int8_rows_##gate_count##_##size,
+#define INT8_BLOCKS(gate_count, size) int8_blocks_##gate_count##_##size,
+
+/* [gates - 1][size - 1] */
+static int8_function *const int8_row_tiles[][MAX_TILE] = {
+    {INT8_SIZES(INT8_ROWS, 1)}, {INT8_SIZES(INT8_ROWS, 2)}, {INT8_SIZES(INT8_ROWS, 3)}, {INT8_SIZES(INT8_ROWS, 4)},
+};
+
+static int8_function *const int8_block_tiles[][MAX_TILE] = {
+    {INT8_SIZES(INT8_BLOCKS, 1)}, {INT8_SIZES(INT8_BLOCKS, 2)}, {INT8_SIZES(INT8_BLOCKS, 3)}, {INT8_SIZES(INT8_BLOCKS, 4)},
+};
 
 /* acc += W x for `rows` rows of one block or `blocks` blocks of one row. */
 INLINE void int8_accumulate(gates *acc, int rows, int blocks, const int8_row *const *x, const product p)
 {
-#define CASE(gate_count, size)                                                                                         \
-    case gate_count * MAX_TILE + size:                                                                                 \
-        if (rows > 1) int8_rows_##gate_count##_##size(acc, x, &p);                                                     \
-        else int8_blocks_##gate_count##_##size(acc, x[0], &p);                                                         \
-        break;
-    switch (p.gates * MAX_TILE + rows * blocks) {
-        INT8_SIZES(CASE, 1)
-        INT8_SIZES(CASE, 2)
-        INT8_SIZES(CASE, 3)
-        INT8_SIZES(CASE, 4)
-    }
-#undef CASE
+    if (rows > 1)
+        int8_row_tiles[p.gates - 1][rows - 1](acc, x, &p);
+    else
+        int8_block_tiles[p.gates - 1][blocks - 1](acc, x, &p);
 }
 
 #endif
