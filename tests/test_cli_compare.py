@@ -65,6 +65,20 @@ def test_compare_with_another_file(capsys, other, batch_first):
     assert capsys.readouterr().out == f"{gc.compare(gc.load('m.gated'), other, x)}\n"
 
 
+@pytest.mark.parametrize("command", ["compare", "convert"])
+def test_calibration_takes_an_input(capsys, command):
+    x = np.load("x.npy")
+    model = gc.load("m.gated")
+    narrow = model.to("int8", calibrate=x)
+    options = ["--to", "int8", "--calibrate", "x.npy"]
+    if command == "compare":
+        assert cli.main(["compare", "m.gated", *options, "--input", "x.npy"]) == 0
+        assert capsys.readouterr().out == f"{gc.compare(model, narrow, x)}\n"
+    else:
+        assert cli.main(["convert", "m.gated", "narrow.gated", *options]) == 0
+        assert gc.load("narrow.gated").layers[0].h_limit == narrow.layers[0].h_limit
+
+
 def test_a_narrow_file_is_what_to_makes(capsys):
     assert cli.main(["convert", "m.gated", "narrow.gated", "--to", "int8"]) == 0
     assert cli.main(["compare", "m.gated", "--with", "narrow.gated", "--input", "x.npy"]) == 0
@@ -94,7 +108,7 @@ def test_a_plot_that_cannot_be_written_is_found_before_the_work(capsys, name):
         (["--to", "int8"], "the following arguments are required: --input"),
         (["--to", "int8", "--with", "m.gated", "--input", "x.npy"], "not allowed with argument"),
         (["--to", "int4", "--input", "x.npy"], "argument --to: invalid choice"),
-        (["--with", "m.gated", "--inputs", "float32", "--input", "x.npy"], "--arithmetic and --inputs go with --to"),
+        (["--with", "m.gated", "--inputs", "float32", "--input", "x.npy"], "--inputs goes with --to"),
     ],
 )
 def test_wrong_command_lines_exit_with_2(capsys, options, message):
@@ -112,6 +126,9 @@ def test_wrong_command_lines_exit_with_2(capsys, options, message):
             ["--to", "int8", "--arithmetic", "bfloat16"],
             "m.gated: arithmetic: expected 'float32' with int8, got 'bfloat16'",
         ),
+        (["--to", "int8", "--calibrate", "none.npy"], "none.npy: No such file or directory"),
+        (["--to", "int8", "--calibrate", "lengths.npy"], r"lengths.npy: .*expected .*\(T, N, 3\) or .*, got \(5,\)"),
+        (["--to", "bfloat16", "--calibrate", "x.npy"], "m.gated: calibrate: expected None with bfloat16, got ndarray"),
         (["--with", "none.gated"], "none.gated: No such file or directory"),
         (["--with", "gru.gated"], "gru.gated: narrow: expected lstm 3 -> 20 as layer 0, got gru 3 -> 20"),
         (["--to", "int8", "--lengths", "x.npy"], "x.npy: lengths: expected integers, got float32"),

@@ -77,7 +77,7 @@ def test_convert_makes_a_model_narrow(folder, options, to):
     ("args", "message"),
     [
         (["m.gated", "out.onnx", "--to", "int8"], "--to goes with .gated files"),
-        (["m.gated", "out.gated", "--inputs", "int8"], "--arithmetic and --inputs go with --to"),
+        (["m.gated", "out.gated", "--inputs", "int8"], "--inputs goes with --to"),
     ],
 )
 def test_convert_refuses_options_that_go_nowhere(capsys, args, message):

@@ -206,12 +206,12 @@ def chains(rng):
 
 @pytest.mark.parametrize("name", [name for name, _ in chains(np.random.default_rng(0))])
 @pytest.mark.parametrize("with_state", [False, True])
-@pytest.mark.parametrize("to", [{"dtype": "bfloat16"}, {"dtype": "int8"}, {"dtype": "int8", "inputs": "float32"}])
+@pytest.mark.parametrize("to", ["bfloat16", "int8", "calibrated"])
 def test_layers_run_as_they_do_within_the_network(rng, name, with_state, to):
-    model = gc.Model(dict(chains(rng))[name])
-    narrow = model.to(**to)
     x = floats(rng, 6, 4, 3)
     x[[1, 4], [2, 0]] = 0.25
+    model = gc.Model(dict(chains(rng))[name])
+    narrow = model.to("int8", calibrate=x) if to == "calibrated" else model.to(to)
     state = None
     if with_state:
         states = [

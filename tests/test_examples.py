@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gated_c as gc
 from gated_c.tolerance import tolerance
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DATA_FROM = {"digits": "sklearn", "sunspots": "statsmodels", "co2": "statsmodels"}
 NETWORKS = [*DATA_FROM, "denoise"]
+
+#: Whether this machine runs an instruction set under the promise of equal bits.
+IS_EXACT = any(isa.exact for isa in gc.cpu_info().isas if isa.name == gc.cpu_info().chosen)
 
 Run = Callable[[str], str]
 
@@ -88,8 +92,6 @@ def test_noise_is_taken_out_better_than_by_the_best_fixed_filter(run: Run, monke
 
 
 def test_the_denoiser_flushes_what_fades_in_silence() -> None:
-    import gated_c as gc
-
     assert gc.load(EXAMPLES / "denoise.gated").flush_subnormals
 
 
@@ -101,38 +103,23 @@ def test_an_amplifier_gives_the_same_samples_from_either_file_however_they_are_c
     assert "µs per sample" in printed
 
 
-def test_narrow_weights_cost_the_examples_next_to_nothing(run: Run) -> None:
+@pytest.mark.skipif(not IS_EXACT, reason="needs an instruction set whose bits are those of the figures")
+def test_the_readme_says_what_narrow_weights_cost_the_examples(run: Run) -> None:
     for name in DATA_FROM:
         load(name)
-    header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in run("narrow").splitlines())
-    assert header[2:] == ["float32", "bfloat16", "int8", "int8, float32 inputs"]
-    assert [file for file, *_ in rows if file] == [f"{name}.gated" for name in NETWORKS] + ["amp.nam"]
-    for _, figure, *values in rows:
-        wide, *narrow = (float(value.rstrip("%")) for value in values)
-        if figure == "y":
-            assert wide == 0
-            assert all(0 < value < 3 for value in narrow)
-        elif figure.startswith("other digits"):
-            assert wide == 0
-            assert max(narrow) <= 2
-        else:
-            assert narrow == pytest.approx([wide] * len(narrow), rel=0.03)
+    assert run("narrow") in (EXAMPLES / "README.md").read_text()
 
 
+@pytest.mark.skipif(not IS_EXACT, reason="needs an instruction set whose bits are those of the figures")
 def test_the_readme_shows_the_comparison_that_is_printed() -> None:
-    import gated_c as gc
-
-    example = load("digits")
+    x, _ = load("digits").held_out()
     model = gc.load(EXAMPLES / "digits.gated")
-    found = gc.compare(model, model.to("bfloat16"), example.held_out()[0])
-    assert str(found) in (EXAMPLES.parent / "README.md").read_text()
+    assert str(gc.compare(model, model.to("int8"), x)) in (EXAMPLES.parent / "README.md").read_text()
 
 
 @pytest.mark.parametrize("file", ["amp.nam", "amp.json"])
 def test_an_amplifier_gives_the_samples_of_torch(file: str) -> None:
     torch = pytest.importorskip("torch")
-    import gated_c as gc
-
     model = gc.load(EXAMPLES / file)
     lstm, dense = model.layers[0], model.layers[-1]
     weights = lstm.weights
@@ -163,8 +150,6 @@ def inputs(name: str, example: Any) -> Any:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_engine_gives_the_numbers_of_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
-    import gated_c as gc
-
     x = inputs(name, load(name))
     model = gc.load(EXAMPLES / f"{name}.gated")
     network = import_module(f"{name}_train").Network()
@@ -179,8 +164,6 @@ def test_the_engine_gives_the_numbers_of_torch(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_file_holds_the_layers_of_the_network(name: str) -> None:
     pytest.importorskip("torch")
-    import gated_c as gc
-
     load(name)
     saved = gc.load(EXAMPLES / f"{name}.gated")
     network = gc.from_torch(import_module(f"{name}_train").Network())

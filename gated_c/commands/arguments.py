@@ -80,20 +80,26 @@ def add_narrow(parser: argparse.ArgumentParser, *, required: bool = False) -> An
     parser.add_argument(
         "--inputs", choices=("int8", "float32", "bfloat16"), help="of products of x in an int8 model (default: int8)"
     )
+    parser.add_argument(
+        "--calibrate", metavar="X.npy", type=Path, help="an input like those to come, for the scale of h in int8"
+    )
     return instead
 
 
 def check_narrow(args: argparse.Namespace) -> None:
     """That nothing goes with ``--to`` which is not there."""
-    if args.to is None and not (args.arithmetic is None and args.inputs is None):
-        args.parser.error("--arithmetic and --inputs go with --to")
+    for option in ("arithmetic", "inputs", "calibrate"):
+        if args.to is None and getattr(args, option) is not None:
+            args.parser.error(f"--{option} goes with --to")
 
 
 def narrowed(args: argparse.Namespace, model: gc.Model) -> gc.Model:
     """As ``--to`` says, or ``model`` itself."""
     if args.to is None:
         return model
-    return model.to(args.to, arithmetic=args.arithmetic or "float32", inputs=args.inputs)
+    calibrate = None if args.calibrate is None else _open_input(args.calibrate, model)
+    with naming(args.file):
+        return model.to(args.to, arithmetic=args.arithmetic or "float32", inputs=args.inputs, calibrate=calibrate)
 
 
 def positive(text: str) -> int:
@@ -104,9 +110,13 @@ def positive(text: str) -> int:
 
 def open_given(args: argparse.Namespace, model: gc.Model) -> tuple[Any, Any]:
     """The arrays of ``--input`` and ``--lengths``, which may be ``None``."""
-    with naming(args.input):
-        x = np.array(npy.open_input(model, args.input))
+    x = _open_input(args.input, model)
     if args.lengths is None:
         return x, None
     with naming(args.lengths):
         return x, npy.open_lengths(model, args.lengths, *npy.seq_len_and_batch(model, x))
+
+
+def _open_input(path: Path, model: gc.Model) -> Any:
+    with naming(path):
+        return np.array(npy.open_input(model, path))

@@ -43,12 +43,16 @@ def _compare(args: argparse.Namespace) -> None:
     model = load(args)
     x, lengths = open_given(args, model)
     with nullcontext() if args.plot is None else picture(args.plot, *SIZE) as figure:
-        if args.other is None:
-            with naming(args.file):
-                found = gc.compare(model, narrowed(args, model), x, lengths=lengths)
-        else:
-            with naming(args.other):
-                found = gc.compare(model, gc.load(args.other, batch_first=args.batch_first), x, lengths=lengths)
+        narrow = _narrow(args, model)
+        with naming(args.other or args.file):
+            found = gc.compare(model, narrow, x, lengths=lengths)
         print(found)
         if figure is not None:
             found.plot(figure.subplots(2))
+
+
+def _narrow(args: argparse.Namespace, model: gc.Model) -> gc.Model:
+    if args.other is None:
+        return narrowed(args, model)
+    with naming(args.other):
+        return gc.load(args.other, batch_first=args.batch_first)

@@ -37,9 +37,7 @@ def _convert(args: argparse.Namespace) -> None:
         if getattr(args, option) and not is_ours:
             args.parser.error(f"--{option} goes with .gated files")
     check_narrow(args)
-    model = load(args)
-    with naming(args.file):
-        model = narrowed(args, model)
+    model = narrowed(args, load(args))
     if not is_ours:
         with naming(args.file):
             writers.write(model.layers, args.output)
