@@ -13,7 +13,7 @@ import gated_c as gc
 from gated_c import _core
 from gated_c import layers as L
 from gated_c.spec import Activation
-from tests.build_core import ROOT, build, compiler
+from tests.build_core import ROOT, build_part, compiler
 from tests.chains import floats
 
 THREADS = [2, 3, 5]
@@ -295,10 +295,11 @@ def team(tmp_path_factory):
     cc = compiler("gcc")
     if cc is None or _core.openmp() is None or gc.cpu_info().threads < 2:
         pytest.skip("needs gcc, OpenMP and two CPUs")
-    return build(cc, "tests/c/team.c", tmp_path_factory.mktemp("team"), link=["-fopenmp"], sanitize=["-fopenmp"])
+    folder = tmp_path_factory.mktemp("team")
+    return build_part(cc, "tests/c/team.c", ["team", "cpus"], folder, flags=["-fopenmp"])
 
 
-@pytest.mark.parametrize("part", ["meets", "nested", "breaks_up", "told", "mode"])
+@pytest.mark.parametrize("part", ["meets", "nested", "breaks_up", "told", "waits", "mode"])
 def test_a_team_of_threads(team, part):
     done = subprocess.run([team, part], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "")
