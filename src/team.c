@@ -12,9 +12,13 @@ enum {
     SPINS = 2000,                /* looks, 15-40 ns each, before a thread leaves its CPU to others */
     EAGER_LOOKS = 100,           /* one after another */
     UNTIMED_SPINS = 64,          /* looks of a wait that is not worth reading the clock */
+    LONG_WAIT = 20 * 1000,       /* looks, some 10 ms, before a thread sleeps: others may be busy with layers that are not
+                                    shared, or have a lower priority and need this very CPU */
+    NAP = 50 * 1000,             /* ns */
     BREAK_LOSS = 100 * 1000,     /* ns that a call may lose: more than it takes to wake up threads */
     LEAST_LOSS = 5 * 1000,       /* ns that are worth remembering */
     ALONE_PER_LOSS = 20,         /* so much longer calls stay alone: in the long run 5 % are lost */
+    MOST_LOSS = 500 * 1000 * 1000, /* ns that are remembered: more is a process that was stopped */
     AWAKE_TIME = 1000 * 1000,    /* ns that OpenMP's threads look for work before they sleep, by default some more */
     START_AWAKE = 5 * 1000,      /* ns until a team is at work: measured 1-3 us */
     START_ASLEEP = 80 * 1000     /* measured 50-80 us, on a virtual machine */
@@ -73,9 +77,12 @@ static void open_any_runtime(void)
             shared.openmp = (openmp_runtime){0};
 }
 
+/* A fork may have a copy of a lock that nobody will open again, and has no threads anyway. */
 const char *gated_openmp(void)
 {
     if (!atomic_load_explicit(&shared.is_opened, memory_order_acquire)) {
+        if (getpid() != shared.process)
+            return NULL;
         while (atomic_exchange_explicit(&shared.lock, 1, memory_order_acquire))
             sched_yield();
         if (!shared.openmp.name)
@@ -95,7 +102,7 @@ static int64_t now(void)
 
 /* What a thread tells the others, on a cache line of its own. */
 typedef struct {
-    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to, from `job << 32` on;
+    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to, from `job << 36` on;
                                                   odd: and breaks up there */
     atomic_llong done;                         /* number of the last job it has done; -1: not here yet */
 } team_member;
@@ -143,7 +150,7 @@ static void remember_loss(const gated_team *team)
     const int64_t loss = team->waited - team->saved;
     if (!team->may_break || loss < LEAST_LOSS)
         return;
-    const int64_t until = team->since + ALONE_PER_LOSS * loss;
+    const int64_t until = team->since + ALONE_PER_LOSS * (loss < MOST_LOSS ? loss : MOST_LOSS);
     if (until > atomic_load_explicit(&shared.alone_until, memory_order_relaxed))
         atomic_store_explicit(&shared.alone_until, until, memory_order_relaxed);
 }
@@ -197,8 +204,10 @@ void gated_wait_pause(gated_wait *wait)
     const int spins = wait->index > 0 || is_complete(team) ? team->spins : 0;
     if (wait->looks < spins)
         relax();
-    else
+    else if (wait->looks < LONG_WAIT)
         sched_yield();
+    else
+        nanosleep(&(struct timespec){0, NAP}, NULL);
 }
 
 void gated_wait_end(const gated_wait *wait)
@@ -256,7 +265,7 @@ gated_company gated_team_meet(gated_team *team, int index, int count)
 
 static void begin_job(team_member *member, int64_t number)
 {
-    atomic_store_explicit(&member->arrived, number << 32, memory_order_relaxed);
+    atomic_store_explicit(&member->arrived, number << 36, memory_order_relaxed);
 }
 
 static int64_t hand_out(gated_team *team, int count, gated_work *work, void *job)

@@ -260,6 +260,16 @@ print(os.waitpid(child, 0)[1], same(2))
     assert run(fork) == "0 True"
 
 
+def test_a_fork_does_not_load_openmp():
+    fork = """
+child = os.fork()
+if child == 0:
+    os._exit(0 if gc.cpu_info().openmp is None and same(2) and not loaded() else 1)
+print(os.waitpid(child, 0)[1], same(2))
+"""
+    assert run(fork) == "0 True"
+
+
 TORCH = """
 a, b = torch.randn(300, 300), torch.randn(300, 300)
 before, product = torch.get_num_threads(), a @ b
