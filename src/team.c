@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -32,7 +33,7 @@ typedef struct {
     const char *name;
 } openmp_runtime;
 
-/* Weak: a static program has none of this, and stays on one thread. */
+/* Weak: a program need not have them. */
 extern void *dlopen(const char *, int) __attribute__((weak));
 extern void *dlsym(void *restrict, const char *restrict) __attribute__((weak));
 
@@ -68,11 +69,30 @@ static int open_runtime(const char *name, int mode)
     return 1;
 }
 
+static int find_interpreter(struct dl_phdr_info *program, size_t size, void *is_found)
+{
+    (void)size;
+    for (int i = 0; i < program->dlpi_phnum; i++)
+        *(int *)is_found |= program->dlpi_phdr[i].p_type == PT_INTERP;
+    return 1; /* that was the program; the others are libraries */
+}
+
+/* A static program stays on one thread: even if it has dlopen, what that loads comes with a libc of its own, whose threads
+ * crash. */
+static int is_static(void)
+{
+    int has_interpreter = 0;
+    dl_iterate_phdr(find_interpreter, &has_interpreter);
+    return !has_interpreter;
+}
+
 /* One that the process already has comes first: two of them would not know of each other's threads. */
 static void open_any_runtime(void)
 {
     enum { RUNTIMES = sizeof runtimes / sizeof *runtimes };
-    for (int i = 0; dlopen && dlsym && !shared.openmp.name && i < 2 * RUNTIMES; i++)
+    if (!dlopen || !dlsym || is_static())
+        return;
+    for (int i = 0; !shared.openmp.name && i < 2 * RUNTIMES; i++)
         if (!open_runtime(runtimes[i % RUNTIMES], i < RUNTIMES ? RTLD_NOLOAD : 0))
             shared.openmp = (openmp_runtime){0};
 }

@@ -300,16 +300,31 @@ print(True)
 # the team itself
 
 
+def build_team(cc, folder, link=()):
+    return build_part(cc, "tests/c/team.c", ["team", "cpus"], folder, link=link, flags=["-fopenmp"])
+
+
 @pytest.fixture(scope="module")
 def team(tmp_path_factory):
     cc = compiler("gcc")
     if cc is None or _core.openmp() is None or gc.cpu_info().threads < 2:
         pytest.skip("needs gcc, OpenMP and two CPUs")
-    folder = tmp_path_factory.mktemp("team")
-    return build_part(cc, "tests/c/team.c", ["team", "cpus"], folder, flags=["-fopenmp"])
+    return build_team(cc, tmp_path_factory.mktemp("team"))
 
 
 @pytest.mark.parametrize("part", ["meets", "nested", "breaks_up", "told", "waits", "mode"])
 def test_a_team_of_threads(team, part):
     done = subprocess.run([team, part], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_static_program_runs_on_one_thread(tmp_path):
+    cc = compiler("gcc")
+    if cc is None:
+        pytest.skip("needs gcc")
+    try:
+        program = build_team(cc, tmp_path, link=["-static"])
+    except subprocess.CalledProcessError:
+        pytest.skip("needs static libraries")
+    done = subprocess.run([program, "alone"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -53,7 +53,7 @@ static void meet(void *arg, gated_team *team)
 static void expect_alone(void *arg, gated_team *team)
 {
     (void)arg;
-    expect(gated_team_size(team) == 1, "a nested region has more than one thread");
+    expect(gated_team_size(team) == 1, "there is more than one thread");
     gated_team_do(team, THREADS, count_together, NULL);
 }
 
@@ -157,6 +157,8 @@ int main(int argc, char **argv)
         run_late(0);
     else if (!strcmp(part, "waits"))
         gated_team_run(THREADS, 0, keep_waiting, NULL);
+    else if (!strcmp(part, "alone"))
+        gated_team_run(THREADS, 0, expect_alone, NULL);
     else if (!strcmp(part, "mode"))
         check_modes();
     else if (!strcmp(part, "nested")) {
