@@ -15,6 +15,7 @@ enum { TEXT = 4096, NO_LIMIT = 1 << 20 };
 static struct {
     atomic_int quota;                    /* CPUs of the cgroup; 0: not known yet */
     atomic_int is_known, lock;           /* the rest is, which is written once under the lock */
+    long wish;                           /* OMP_NUM_THREADS, if it is more than 0 */
     int has_siblings;                    /* cores have several CPUs */
     unsigned short core_of[CPU_SETSIZE]; /* then: the lowest sibling of a CPU */
 } machine;
@@ -150,6 +151,8 @@ static int lowest_sibling(int cpu)
 static void find_cores(void)
 {
     char text[TEXT];
+    const char *wish = getenv("OMP_NUM_THREADS");
+    machine.wish = wish ? strtol(wish, NULL, 10) : 0;
     machine.has_siblings = *read_text("/sys/devices/system/cpu/smt/active", text) == '1';
     const long cpus = sysconf(_SC_NPROCESSORS_CONF);
     for (int cpu = 0; machine.has_siblings && cpu < CPU_SETSIZE; cpu++)
@@ -200,8 +203,6 @@ int gated_usable_cores(void)
 {
     int cores = count_cores();
     const int limit = group_quota();
-    const char *wish = getenv("OMP_NUM_THREADS");
-    const long most = wish ? strtol(wish, NULL, 10) : 0;
     cores = cores < limit ? cores : limit;
-    return most > 0 && most < cores ? (int)most : cores;
+    return machine.wish > 0 && machine.wish < cores ? (int)machine.wish : cores;
 }

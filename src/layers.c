@@ -156,49 +156,56 @@ static int is_ready(const stack_call *call, int l, int64_t chunk)
     return reverse || l == call->stack->num_layers - 1 || chunks_done(call, l + 1) + RING > chunk;
 }
 
-/* Claims a lane; its next chunk, or -1. */
-static int64_t claim(const stack_call *call, int l, int d)
+/* A lane's next chunk. */
+typedef struct {
+    int l, d;
+    int64_t chunk;
+} lane_chunk;
+
+static int claim(const stack_call *call, lane_chunk *next)
 {
-    atomic_llong *state = &lane_of(call, l, d)->state;
+    atomic_llong *state = &lane_of(call, next->l, next->d)->state;
     long long was = atomic_load_explicit(state, memory_order_acquire);
-    const int64_t chunk = was / 2;
-    if (was & 1 || chunk == call->chunks || !is_ready(call, l, chunk))
-        return -1;
-    return atomic_compare_exchange_strong_explicit(state, &was, was + 1, memory_order_acquire, memory_order_relaxed) ? chunk : -1;
+    next->chunk = was / 2;
+    return !(was & 1) && next->chunk < call->chunks && is_ready(call, next->l, next->chunk)
+           && atomic_compare_exchange_strong_explicit(state, &was, was + 1, memory_order_acquire, memory_order_relaxed);
 }
 
-/* Runs a chunk of the highest lane that is ready: what has been computed goes on while it is in cache. 0 if none is. */
-static int run_some_lane(const stack_call *call, gated_scratch *scratch)
+/* Claims a chunk of the highest lane that is ready: what has been computed goes on while it is in cache. 0 if none is. */
+static int claim_any(const stack_call *call, lane_chunk *next)
 {
-    for (int l = call->stack->num_layers - 1; l >= 0; l--) {
-        for (int d = 0; d < call->stack->layers[l].num_directions; d++) {
-            const int64_t chunk = claim(call, l, d);
-            if (chunk < 0)
-                continue;
-            run_chunk(call, l, d, chunk, scratch, (gated_some_rows){0, 1, call->sequence->batch});
-            atomic_fetch_add_explicit(&lane_of(call, l, d)->state, 1, memory_order_release);
-            return 1;
-        }
-    }
+    for (next->l = call->stack->num_layers - 1; next->l >= 0; next->l--)
+        for (next->d = 0; next->d < call->stack->layers[next->l].num_directions; next->d++)
+            if (claim(call, next))
+                return 1;
     return 0;
+}
+
+static void run_claimed(const stack_call *call, const lane_chunk *next, gated_scratch *scratch)
+{
+    run_chunk(call, next->l, next->d, next->chunk, scratch, (gated_some_rows){0, 1, call->sequence->batch});
+    atomic_fetch_add_explicit(&lane_of(call, next->l, next->d)->state, 1, memory_order_release);
 }
 
 static void run_lanes(void *job, int index, int count)
 {
     stack_call *call = job;
     gated_wait wait = {call->team, index, 0};
+    lane_chunk next;
     while (chunks_done(call, call->stack->num_layers - 1) < call->chunks) {
         if (index > 0 && atomic_load_explicit(&call->is_left, memory_order_relaxed))
             return;
-        if (!run_some_lane(call, &call->ws->threads[index])) {
+        if (!claim_any(call, &next)) {
             gated_wait_pause(&wait);
             continue;
         }
         gated_wait_end(&wait);
         wait.looks = 0;
+        run_claimed(call, &next, &call->ws->threads[index]);
         if (index == 0 && count > 1 && gated_team_breaks_up(call->team))
             atomic_store_explicit(&call->is_left, 1, memory_order_relaxed);
     }
+    gated_wait_end(&wait);
 }
 
 static void run_threads(stack_call *call)

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -12,10 +13,14 @@ enum {
     SPINS = 2000,                /* looks, 15-40 ns each, before a thread leaves its CPU to others */
     EAGER_LOOKS = 100,           /* one after another */
     UNTIMED_SPINS = 64,          /* looks of a wait that is not worth reading the clock */
+    LONG_WAIT = 20 * 1000,       /* looks, some 10 ms, before a thread sleeps: others may be busy with layers that are not
+                                    shared, or have a lower priority and need this very CPU */
+    NAP = 50 * 1000,             /* ns */
     BREAK_LOSS = 100 * 1000,     /* ns that a call may lose: more than it takes to wake up threads */
     LEAST_LOSS = 5 * 1000,       /* ns that are worth remembering */
     ALONE_PER_LOSS = 20,         /* so much longer calls stay alone: in the long run less than 5 % are lost */
     MOST_DOUBLINGS = 3,          /* of that time, while one loss follows another */
+    MOST_LOSS = 500 * 1000 * 1000, /* ns that are remembered: more is a process that was stopped */
     AWAKE_TIME = 1000 * 1000,    /* ns that OpenMP's threads look for work before they sleep, by default some more */
     START_AWAKE = 5 * 1000,      /* ns until a team is at work: measured 1-3 us */
     START_ASLEEP = 80 * 1000     /* measured 50-80 us, on a virtual machine */
@@ -29,7 +34,7 @@ typedef struct {
     const char *name;
 } openmp_runtime;
 
-/* Weak: a static program has none of this, and stays on one thread. */
+/* Weak: a program need not have them. */
 extern void *dlopen(const char *, int) __attribute__((weak));
 extern void *dlsym(void *restrict, const char *restrict) __attribute__((weak));
 
@@ -66,18 +71,40 @@ static int open_runtime(const char *name, int mode)
     return 1;
 }
 
+static int find_interpreter(struct dl_phdr_info *program, size_t size, void *is_found)
+{
+    (void)size;
+    for (int i = 0; i < program->dlpi_phnum; i++)
+        *(int *)is_found |= program->dlpi_phdr[i].p_type == PT_INTERP;
+    return 1; /* that was the program; the others are libraries */
+}
+
+/* A static program stays on one thread: even if it has dlopen, what that loads comes with a libc of its own, whose threads
+ * crash. */
+static int is_static(void)
+{
+    int has_interpreter = 0;
+    dl_iterate_phdr(find_interpreter, &has_interpreter);
+    return !has_interpreter;
+}
+
 /* One that the process already has comes first: two of them would not know of each other's threads. */
 static void open_any_runtime(void)
 {
     enum { RUNTIMES = sizeof runtimes / sizeof *runtimes };
-    for (int i = 0; dlopen && dlsym && !shared.openmp.name && i < 2 * RUNTIMES; i++)
+    if (!dlopen || !dlsym || is_static())
+        return;
+    for (int i = 0; !shared.openmp.name && i < 2 * RUNTIMES; i++)
         if (!open_runtime(runtimes[i % RUNTIMES], i < RUNTIMES ? RTLD_NOLOAD : 0))
             shared.openmp = (openmp_runtime){0};
 }
 
+/* A fork may have a copy of a lock that nobody will open again, and has no threads anyway. */
 const char *gated_openmp(void)
 {
     if (!atomic_load_explicit(&shared.is_opened, memory_order_acquire)) {
+        if (getpid() != shared.process)
+            return NULL;
         while (atomic_exchange_explicit(&shared.lock, 1, memory_order_acquire))
             sched_yield();
         if (!shared.openmp.name)
@@ -97,7 +124,7 @@ static int64_t now(void)
 
 /* What a thread tells the others, on a cache line of its own. */
 typedef struct {
-    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to, from `job << 32` on;
+    _Alignas(CACHE_LINE) atomic_llong arrived; /* twice the number of the meeting it has come to, from `job << 36` on;
                                                   odd: and breaks up there */
     atomic_llong done;                         /* number of the last job it has done; -1: not here yet */
 } team_member;
@@ -148,7 +175,8 @@ static void remember_loss(const gated_team *team)
     if (!team->may_break || loss < LEAST_LOSS)
         return;
     const int losses = atomic_fetch_add_explicit(&shared.losses, 1, memory_order_relaxed);
-    const int64_t until = team->since + (ALONE_PER_LOSS * loss << (losses < MOST_DOUBLINGS ? losses : MOST_DOUBLINGS));
+    const int doublings = losses < MOST_DOUBLINGS ? losses : MOST_DOUBLINGS;
+    const int64_t until = team->since + (ALONE_PER_LOSS * (loss < MOST_LOSS ? loss : MOST_LOSS) << doublings);
     if (until > atomic_load_explicit(&shared.alone_until, memory_order_relaxed))
         atomic_store_explicit(&shared.alone_until, until, memory_order_relaxed);
 }
@@ -202,8 +230,10 @@ void gated_wait_pause(gated_wait *wait)
     const int spins = wait->index > 0 || is_complete(team) ? team->spins : 0;
     if (wait->looks < spins)
         relax();
-    else
+    else if (wait->looks < LONG_WAIT)
         sched_yield();
+    else
+        nanosleep(&(struct timespec){0, NAP}, NULL);
 }
 
 void gated_wait_end(const gated_wait *wait)
@@ -261,7 +291,7 @@ gated_company gated_team_meet(gated_team *team, int index, int count)
 
 static void begin_job(team_member *member, int64_t number)
 {
-    atomic_store_explicit(&member->arrived, number << 32, memory_order_relaxed);
+    atomic_store_explicit(&member->arrived, number << 36, memory_order_relaxed);
 }
 
 static int64_t hand_out(gated_team *team, int count, gated_work *work, void *job)

@@ -57,14 +57,25 @@ def core_objects(cc, *, sanitize=(), kernels=(), without=()):
     return [*_objects(cc, core)[0], *_objects(cc, units)[0]]
 
 
-def build(cc, program, folder, *, link=(), sanitize=(), kernels=(), without=()):
-    """Compile a C ``program``, a path below the root, into ``folder`` with the core; returns the executable."""
-    objects = core_objects(cc, sanitize=sanitize, kernels=kernels, without=without)
+def link_program(cc, program, objects, folder, *, link=(), sanitize=()):
+    """Compile a C ``program``, a path below the root, into ``folder`` with these objects; returns the executable."""
     own = Path(folder) / f"{Path(program).stem}.o"
     compile_unit(cc, ROOT / program, own, sanitize)
     executable = own.with_suffix("")
     subprocess.run([cc, *sanitize, own, *objects, "-o", executable, *link], check=True)
     return executable
+
+
+def build(cc, program, folder, *, link=(), sanitize=(), kernels=(), without=()):
+    """A program with all of the core."""
+    objects = core_objects(cc, sanitize=sanitize, kernels=kernels, without=without)
+    return link_program(cc, program, objects, folder, link=link, sanitize=sanitize)
+
+
+def build_part(cc, program, parts, folder, *, link=(), flags=()):
+    """A program with the files of the core of these names, which need no others."""
+    objects, _ = _objects(cc, tuple((ROOT / "src" / f"{name}.c", tuple(flags)) for name in parts))
+    return link_program(cc, program, objects, folder, link=link, sanitize=flags)
 
 
 def build_fuzzer(folder):

@@ -54,7 +54,7 @@ def test_threads_that_share_a_model_do_not_race(threads, isa):
     expect_clean(run(threads, isa=isa))
 
 
-#: Of OpenMP's library, which is not built for the sanitizer: it does not see that a region begins after what is before it.
+#: Of OpenMP's library, not built for the sanitizer, which does not see that a region begins after what is before it.
 SUPPRESSIONS = "called_from_lib:libgomp.so\n"
 
 

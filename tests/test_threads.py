@@ -13,7 +13,7 @@ import gated_c as gc
 from gated_c import _core
 from gated_c import layers as L
 from gated_c.spec import Activation
-from tests.build_core import ROOT, build, compiler
+from tests.build_core import ROOT, build_part, compiler
 from tests.chains import floats
 
 THREADS = [2, 3, 5]
@@ -260,6 +260,16 @@ print(os.waitpid(child, 0)[1], same(2))
     assert run(fork) == "0 True"
 
 
+def test_a_fork_does_not_load_openmp():
+    fork = """
+child = os.fork()
+if child == 0:
+    os._exit(0 if gc.cpu_info().openmp is None and same(2) and not loaded() else 1)
+print(os.waitpid(child, 0)[1], same(2))
+"""
+    assert run(fork) == "0 True"
+
+
 TORCH = """
 a, b = torch.randn(300, 300), torch.randn(300, 300)
 before, product = torch.get_num_threads(), a @ b
@@ -290,15 +300,31 @@ print(True)
 # the team itself
 
 
+def build_team(cc, folder, link=()):
+    return build_part(cc, "tests/c/team.c", ["team", "cpus"], folder, link=link, flags=["-fopenmp"])
+
+
 @pytest.fixture(scope="module")
 def team(tmp_path_factory):
     cc = compiler("gcc")
     if cc is None or _core.openmp() is None or gc.cpu_info().threads < 2:
         pytest.skip("needs gcc, OpenMP and two CPUs")
-    return build(cc, "tests/c/team.c", tmp_path_factory.mktemp("team"), link=["-fopenmp"], sanitize=["-fopenmp"])
+    return build_team(cc, tmp_path_factory.mktemp("team"))
 
 
-@pytest.mark.parametrize("part", ["meets", "nested", "breaks_up", "told", "mode"])
+@pytest.mark.parametrize("part", ["meets", "nested", "breaks_up", "told", "waits", "mode"])
 def test_a_team_of_threads(team, part):
     done = subprocess.run([team, part], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_static_program_runs_on_one_thread(tmp_path):
+    cc = compiler("gcc")
+    if cc is None:
+        pytest.skip("needs gcc")
+    try:
+        program = build_team(cc, tmp_path, link=["-static"])
+    except subprocess.CalledProcessError:
+        pytest.skip("needs static libraries")
+    done = subprocess.run([program, "alone"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "")

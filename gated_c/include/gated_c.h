@@ -409,7 +409,8 @@ GATED_API gated_status gated_isa_chosen(const gated_isa_info **isa); /* GATED_UN
 GATED_API int gated_threads(void);
 
 /* The runtime of OpenMP that threads come from, as it was found by name, "libgomp.so.1" or LLVM's; NULL if there is none:
- * then every call runs on one thread. Loads it, as the first call that wants threads does. Static storage. */
+ * then every call runs on one thread. Loads it, as the first call that wants threads does, but not in a process that was
+ * forked since the library was loaded. Static storage. */
 GATED_API const char *gated_openmp(void);
 
 /* An activation as the cells compute it on instruction set `isa`: y[i] = f(x[i]), i < n. Fails like
