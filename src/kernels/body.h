@@ -202,18 +202,6 @@ static NOINLINE void int8_tile(const product_traits *t, const gated_panels *p, c
     }
     finish(acc, rows, count, p, block, blocks);
 }
-
-INLINE int is_out_of_line(const product_traits t)
-{
-    return t.format == GATED_FORMAT_int8;
-}
-#else
-INLINE int is_out_of_line(const product_traits t)
-{
-    (void)t;
-    return 0;
-}
-#define int8_tile(t, p, rows, count, block, blocks, finish) (void)0
 #endif
 
 INLINE void step_rows(const product_traits t, const int rows, const gated_panels *p, const gated_row *row, int block,
@@ -294,42 +282,6 @@ INLINE void project_rows(const product_traits t, const int rows, const gated_pan
     default: CALL(8); break;                                                                                           \
     }
 
-/* One block, all rows, in balanced tiles: 7 rows go 4 + 3, not 6 + 1, for a tile of one row is bound by its loads. Fewer
- * gates leave registers for more rows. Without `finish` only the input products are computed. */
-INLINE void each_tile(const product_traits t, const gated_panels *p, const gated_row *rows, ptrdiff_t count, int block,
-                      gated_finish *finish, const int project)
-{
-    const int most = t.gates == 1 ? MAX_TILE : ROWS;
-    for (ptrdiff_t tiles = (count + most - 1) / most; tiles > 0; tiles--) {
-        const int n = (int)((count + tiles - 1) / tiles);
-#define TILE(r)                                                                                                        \
-    if ((r) <= most) {                                                                                                 \
-        if (project) project_rows(t, r, p, rows, block);                                                               \
-        else step_rows(t, r, p, rows, block, finish);                                                                  \
-    }
-        if (is_out_of_line(t)) int8_tile(&t, p, rows, n, block, 1, finish);
-        else SWITCH_TILE(n, TILE)
-        rows += n;
-        count -= n;
-    }
-}
-
-INLINE void step_one(const product_traits t, const gated_panels *p, const gated_row *row, int first, int last,
-                     int backward, gated_finish *finish)
-{
-    const int most = t.gates == 1 ? MAX_TILE : MAX_GROUP;
-    for (int left = last - first; left > 0;) {
-        const int groups = (left + p->group - 1) / p->group;
-        const int n = (left + groups - 1) / groups;
-        const int block = backward ? first + left - n : last - left;
-#define GROUP(b)                                                                                                       \
-    if ((b) <= most) step_blocks(t, b, p, row, block, finish)
-        if (is_out_of_line(t)) int8_tile(&t, p, row, 1, block, n, finish);
-        else SWITCH_TILE(n, GROUP)
-        left -= n;
-    }
-}
-
 #define CELL(name, product, has_c, reads_h)                                                                            \
     static const cell_traits name##_cell = {GATED_GATES_##product, has_c, reads_h, cell_##name};
 #include "../cell.def"
@@ -382,7 +334,9 @@ extern const gated_kernels CONCAT(gated_kernels_, CELLS_OF);
 
 #ifdef HAS_INT8
 #define FORMAT int8
+#define TILES_OUT_OF_LINE
 #include "format.h"
+#undef TILES_OUT_OF_LINE
 #undef FORMAT
 #endif
 
