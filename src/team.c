@@ -19,7 +19,7 @@ enum {
     BREAK_LOSS = 100 * 1000,     /* ns that a call may lose: more than it takes to wake up threads */
     LEAST_LOSS = 5 * 1000,       /* ns that are worth remembering */
     ALONE_PER_LOSS = 20,         /* so much longer calls stay alone: in the long run less than 5 % are lost */
-    MOST_DOUBLINGS = 3,          /* of that time, while one loss follows another */
+    MOST_ALONE = 1000 * 1000 * 1000, /* ns up to which that time doubles while one loss follows another */
     MOST_LOSS = 500 * 1000 * 1000, /* ns that are remembered: more is a process that was stopped */
     AWAKE_TIME = 1000 * 1000,    /* ns that OpenMP's threads look for work before they sleep, by default some more */
     START_AWAKE = 5 * 1000,      /* ns until a team is at work: measured 1-3 us */
@@ -45,7 +45,7 @@ static struct {
     pid_t process;           /* that loaded this library */
     atomic_int calls;        /* that use threads, or would */
     atomic_llong alone_until; /* by the monotonic clock */
-    atomic_int losses;       /* since the last gain */
+    atomic_llong last_alone; /* how long it was, the last time */
     atomic_llong last_team;  /* when it ended */
 } shared;
 
@@ -166,19 +166,21 @@ static void count_wait(gated_team *team, int64_t time)
     team->since = time;
 }
 
-/* The next calls run on one thread for so long that what was lost, where others had our CPUs, does not count. */
+/* The next calls run on one thread for so long that what was lost, where others had our CPUs, does not count. A loss soon
+ * after such a time doubles it: there is more going on than one. */
 static void remember_loss(const gated_team *team)
 {
     const int64_t loss = team->waited - team->saved;
-    if (team->may_break && loss < 0)
-        atomic_store_explicit(&shared.losses, 0, memory_order_relaxed);
     if (!team->may_break || loss < LEAST_LOSS)
         return;
-    const int losses = atomic_fetch_add_explicit(&shared.losses, 1, memory_order_relaxed);
-    const int doublings = losses < MOST_DOUBLINGS ? losses : MOST_DOUBLINGS;
-    const int64_t until = team->since + (ALONE_PER_LOSS * (loss < MOST_LOSS ? loss : MOST_LOSS) << doublings);
-    if (until > atomic_load_explicit(&shared.alone_until, memory_order_relaxed))
-        atomic_store_explicit(&shared.alone_until, until, memory_order_relaxed);
+    const int64_t before = atomic_load_explicit(&shared.alone_until, memory_order_relaxed);
+    const int64_t last = atomic_load_explicit(&shared.last_alone, memory_order_relaxed);
+    const int64_t doubled = team->since - before < last ? 2 * last : 0;
+    const int64_t least = ALONE_PER_LOSS * (loss < MOST_LOSS ? loss : MOST_LOSS);
+    const int64_t most = doubled < MOST_ALONE ? doubled : MOST_ALONE;
+    const int64_t alone = least > most ? least : most;
+    atomic_store_explicit(&shared.last_alone, alone, memory_order_relaxed);
+    atomic_store_explicit(&shared.alone_until, team->since + alone, memory_order_relaxed);
 }
 
 int gated_team_most(double work, double *start)
@@ -186,7 +188,8 @@ int gated_team_most(double work, double *start)
     const int64_t time = now();
     const int64_t idle = time - atomic_load_explicit(&shared.last_team, memory_order_relaxed);
     *start = idle < AWAKE_TIME ? START_AWAKE : START_ASLEEP;
-    if (*start >= work || time < atomic_load_explicit(&shared.alone_until, memory_order_relaxed) || getpid() != shared.process)
+    if (*start >= work || time < atomic_load_explicit(&shared.alone_until, memory_order_relaxed)
+        || getpid() != shared.process)
         return 1;
     return gated_usable_cores() / atomic_load_explicit(&shared.calls, memory_order_relaxed);
 }

@@ -16,7 +16,7 @@ from gated_c.spec import Activation
 from tests.build_core import ROOT, build_part, compiler
 from tests.chains import floats
 
-THREADS = [2, 3, 5]
+THREADS = [2, 3]
 PATIENCE = 60  # seconds, after which a process has hung
 
 SHAPES = {
@@ -44,13 +44,13 @@ def assert_same_for_all(model, x, *args, threads=THREADS, **options):
     assert equal(model(x, *args, **options), expected)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_any_number_of_threads_gives_the_bits_of_one(cell, shape, batch):
     rng = np.random.default_rng(batch)
     activations = (Activation.of("softsign"),) * (1 + ("bidirectional" in shape)) if cell == "rnn" else ()
-    for hidden_size, steps in ((70, 21), (9, 40), (33, 1)):
+    for hidden_size, steps in ((70, 11), (9, 19), (33, 1)):
         spec = random_spec(rng, cell, 6, hidden_size, activations=activations, **SHAPES[shape])
         state = state_of(spec, *random_state(rng, spec, batch))
         assert_same_for_all(gc.Model([spec]), floats(rng, steps, batch, 6), state)
@@ -60,7 +60,7 @@ def test_any_number_of_threads_gives_the_bits_of_one(cell, shape, batch):
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
 def test_ragged_rows_resets_and_traces_have_the_bits_of_one_thread(cell, shape):
     rng = np.random.default_rng(5)
-    steps, batch = 30, 6
+    steps, batch = 12, 6
     for proj_size in (0, 21) if cell == "lstm" else (0,):
         spec = random_spec(rng, cell, 5, 40, proj_size=proj_size, **SHAPES[shape])
         model, x = gc.Model([spec]), floats(rng, steps, batch, 5)
@@ -69,7 +69,7 @@ def test_ragged_rows_resets_and_traces_have_the_bits_of_one_thread(cell, shape):
         if cell != "lstm":
             options["trace"] = ("gates",)
         assert_same_for_all(model, x, **options)
-        assert_same_for_all(model, x, lengths=[30, 0, 7, 7, 29, 1], **options)
+        assert_same_for_all(model, x, lengths=[12, 0, 7, 7, 11, 1], **options)
         assert_same_for_all(model, x, mask=rng.random((steps, batch)) < 0.6, **options)
 
 
@@ -79,7 +79,7 @@ def test_narrow_weights_have_the_bits_of_one_thread(options, shape):
     rng = np.random.default_rng(6)
     for cell, batch in (("lstm", 1), ("gru", 5), ("gru_reset_before", 2), ("lstm", 12)):
         spec = random_spec(rng, cell, 20, 70, **SHAPES[shape])
-        assert_same_for_all(gc.Model([spec], **options), floats(rng, 18, batch, 20), threads=[2, 3])
+        assert_same_for_all(gc.Model([spec], **options), floats(rng, 9, batch, 20))
 
 
 def test_chains_have_the_bits_of_one_thread():
@@ -93,8 +93,8 @@ def test_chains_have_the_bits_of_one_thread():
             L.Dense(floats(rng, 7, 40)),
         ]
     )
-    assert_same_for_all(model, floats(rng, 300, 3, 8), lengths=[300, 11, 170])
-    assert_same_for_all(model, floats(rng, 40, 1, 8))
+    assert_same_for_all(model, floats(rng, 200, 3, 8), lengths=[200, 11, 170])
+    assert_same_for_all(model, floats(rng, 30, 1, 8), threads=[2, 9])
 
 
 def test_packed_sequences_have_the_bits_of_one_thread():
@@ -162,7 +162,7 @@ def test_many_callers_share_a_model():
     expected = model(x, threads=1)
     for threads in (2, None):
         with ThreadPoolExecutor(6) as pool:
-            assert all(pool.map(lambda _, n=threads: equal(model(x, threads=n), expected), range(60)))
+            assert all(pool.map(lambda _, n=threads: equal(model(x, threads=n), expected), range(24)))
 
 
 # other processes

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { THREADS = 2, MEETINGS = 10000 };
+enum { THREADS = 2, MEETINGS = 300 };
 
 static gated_team *current;
 static int64_t seen[THREADS], step[THREADS];
