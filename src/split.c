@@ -15,14 +15,26 @@
 
 enum { MOST_CHUNK = 64, LEAST_CHUNK = 8, CHUNKS = 16 };
 
+/* Of a format, beside float32: bytes that a weight does without, products that an instruction does more. */
+static const struct {
+    double reads, multiply_adds;
+} times_float32[GATED_NUM_FORMATS] = {
+    [GATED_FORMAT_float32] = {1, 1},
+    [GATED_FORMAT_bfloat16] = {2, 1},
+    [GATED_FORMAT_bfloat16_dot] = {2, 2},
+    [GATED_FORMAT_int8] = {4, 4},
+};
+
 /* Of one step of some rows, with `blocks` of the product's. */
 static double product_time(const gated_product *product, double rows, double blocks)
 {
     const gated_panels *p = &product->panels;
     const double gates = blocks * product->kernel->gates, weights = gates * product->lanes;
     const double input = weights * p->inputs, recurrent = weights * p->recurrent;
-    const double read = recurrent / WEIGHTS, multiply = rows * recurrent / MULTIPLY_ADDS;
-    return rows * input / MULTIPLY_ADDS + (read > multiply ? read : multiply) + rows * (ROW + gates * GATE);
+    const double read = recurrent / (WEIGHTS * times_float32[p->hidden_format].reads);
+    const double multiply = rows * recurrent / (MULTIPLY_ADDS * times_float32[p->hidden_format].multiply_adds);
+    const double inputs = rows * input / (MULTIPLY_ADDS * times_float32[p->input_format].multiply_adds);
+    return inputs + (read > multiply ? read : multiply) + rows * (ROW + gates * GATE);
 }
 
 static double scan_time(const gated_scan *scan, double rows, int threads)

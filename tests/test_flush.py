@@ -62,8 +62,9 @@ def test_a_file_and_a_pickle_keep_the_option(tmp_path):
 
 
 def test_an_unknown_flag_of_a_file_is_an_error(tmp_path, monkeypatch):
+    layers = halving(False).layers
     monkeypatch.setattr(Options, "flags", ALL_FLAGS + 1)
-    native.save(halving(False).layers, tmp_path / "m.gated")
+    native.save(layers, tmp_path / "m.gated")
     with pytest.raises(gc.FormatError, match="gated_flags: unknown ones, 00000040"):
         gc.load(tmp_path / "m.gated")
 
