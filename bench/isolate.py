@@ -15,9 +15,13 @@ from bench.table import Result
 #: Room for the label of the entrant that has its turn.
 LABEL_BYTES = 200
 
+#: What takes long to import is loaded once, by the server that children are forked from. Not gated_c, which stays on one
+#: thread in the forks of a process that has loaded it.
+PRELOADED = ["torch", "onnx", "onnxruntime.quantization", "openvino", "ai_edge_litert.interpreter", "keras"]
+
 
 def run_isolated(task: Task, timeout: float) -> list[Result]:
-    """Measure in a forked child; again without whoever crashed it or kept it for more than ``timeout`` seconds.
+    """Measure in a child; again without whoever crashed it or kept it for more than ``timeout`` seconds.
 
     Raises ``RuntimeError`` if the measurement itself fails.
     """
@@ -33,7 +37,8 @@ def run_isolated(task: Task, timeout: float) -> list[Result]:
 
 def in_child(task: Task, crashed: Mapping[str, str], timeout: float) -> tuple[list[Result] | str, str]:
     """The results, or what happened to the child while the entrant of the label had its turn."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     label: Any = context.Array("c", LABEL_BYTES, lock=False)
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=measure, args=(task, crashed, label, sender), daemon=True)
