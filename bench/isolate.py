@@ -15,8 +15,8 @@ from bench.table import Result
 #: Room for the label of the entrant that has its turn.
 LABEL_BYTES = 200
 
-#: What takes long to import is loaded once, by the server that children are forked from. Not gated_c, which stays on one
-#: thread in the forks of a process that has loaded it.
+#: What takes long to import is loaded once, by the server that children are forked from. Not gated_c, which stays on
+#: one thread in the forks of a process that has loaded it.
 PRELOADED = ["torch", "onnx", "onnxruntime.quantization", "openvino", "ai_edge_litert.interpreter", "keras"]
 
 
