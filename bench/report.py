@@ -67,7 +67,7 @@ def geometric_means(run: Saved) -> Iterator[str]:
     cells = []
     for name, results in saved.sets(run.results).items():
         for kind in kinds(results):
-            found = rows[name, kind]
+            found = rows.get((name, kind), {})
             if found.keys() & set(columns):
                 cells.append([name, kind_name(kind), *(mean_cell(found.get(column)) for column in columns)])
     yield from table(("set", "precision", "fastest peer", *rivals, "roofline"), cells)
